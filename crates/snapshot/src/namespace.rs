@@ -1,0 +1,157 @@
+//! One network namespace and its share of the table.
+
+use ctkeeper_flow::{Limit, Statistics, Timeouts};
+use serde::{Deserialize, Serialize};
+
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its inode, as in `readlink /proc/PID/ns/net` and in the kernel's log lines.
+    pub inode: u64,
+    /// Whether it is the host's initial namespace.
+    pub initial: bool,
+    /// Names it goes by, best first: bind mounts under `/run/netns`, runtimes' sandboxes.
+    pub names: Vec<String>,
+    /// Some of the processes in it, lowest pid first; at most a handful.
+    pub processes: Vec<NamespaceProcess>,
+    /// `nf_conntrack_count`: entries, expired ones not yet collected included.
+    pub count: u64,
+    /// The limit that the kernel compares `count` with.
+    pub limit: Limit,
+    /// Counters since the namespace was made, summed over CPUs; absent when not readable.
+    pub statistics: Option<Statistics>,
+    /// The same by CPU.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statistics_per_cpu: Vec<Statistics>,
+    /// How count and counters moved; absent on a first look.
+    pub rates: Option<Rates>,
+    /// What a sample of its entries holds; absent where none was taken.
+    pub sample: Option<Sample>,
+    /// Its timeouts; absent where not read.
+    pub timeouts: Option<Timeouts>,
+    /// What turned tracking on in it; absent where not looked for.
+    pub tracking: Option<Tracking>,
+}
+
+impl Namespace {
+    /// What to call it: `host`, its best name, its first process, else its inode.
+    ///
+    /// The name may come from a container and is not safe for a terminal as it stands.
+    pub fn label(&self) -> String {
+        if self.initial {
+            return "host".to_owned();
+        }
+        match (self.names.first(), self.processes.first()) {
+            (Some(name), _) => name.clone(),
+            (None, Some(process)) => format!("{} (pid {})", process.command, process.pid),
+            (None, None) => format!("netns {}", self.inode),
+        }
+    }
+
+    /// Its count as a share of the limit; `None` when unlimited.
+    pub fn share(&self) -> Option<f64> {
+        self.limit.share(self.count)
+    }
+}
+
+/// A process in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceProcess {
+    /// Its pid.
+    pub pid: u32,
+    /// Its command name (`comm`): hostile input.
+    pub command: String,
+    /// Its cgroup path in the unified hierarchy, if readable: hostile input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+}
+
+/// How a namespace's numbers moved between two looks within one boot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Which earlier look they are held against.
+    pub since: EvidenceSource,
+    /// Milliseconds between the looks.
+    pub window_ms: u64,
+    /// Entries more (or fewer) than then.
+    pub count_change: i64,
+    /// Counters moved since then, each modulo the kernel's 32 bits, summed over CPUs.
+    pub statistics: Statistics,
+}
+
+impl Rates {
+    /// `amount` within the window, a second.
+    pub fn per_second(&self, amount: f64) -> f64 {
+        amount * 1000.0 / self.window_ms.max(1) as f64
+    }
+}
+
+/// Where an earlier look came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvidenceSource {
+    /// Two looks of the same run (`--window`, `--watch`).
+    Window,
+    /// The note that the last run left.
+    LastRun,
+}
+
+/// What a sample of a namespace's entries holds. The sample is a prefix of the dump, which is in
+/// keyed-hash order: each entry has the same chance to be in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Entries looked at.
+    pub size: u64,
+    /// Whether that was every entry.
+    pub exact: bool,
+    /// Of them, assured ones.
+    pub assured: u64,
+    /// Of them, locked ones: assured, not closing, and with more than a minute to live.
+    pub locked: u64,
+    /// Of them, TCP in `ESTABLISHED`.
+    pub established: u64,
+    /// Of the established ones, those without a packet for at least an hour (known from what
+    /// remains of their timeout).
+    pub established_idle: u64,
+    /// Median idle time of the established ones, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established_idle_median: Option<u32>,
+    /// Of all, those in a closing state.
+    pub closing: u64,
+    /// Of all, those that have seen no answer.
+    pub unreplied: u64,
+}
+
+/// What turned tracking on in a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracking {
+    /// Every cause found.
+    pub trackers: Vec<Tracker>,
+    /// Whether every place where a cause could stand was read.
+    pub complete: bool,
+}
+
+impl Tracking {
+    /// Whether anything found acts on what tracking knows. `None` when not all causes are known.
+    pub fn needed(&self) -> Option<bool> {
+        if self.trackers.iter().any(|tracker| tracker.needed) {
+            Some(true)
+        } else if self.complete {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
+/// One cause of tracking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracker {
+    /// Where it stands: `nftables ip nat POSTROUTING handle 7`, `iptables-legacy nat`,
+    /// `module parameter enable_hooks`. Contains names that others chose: hostile input.
+    pub place: String,
+    /// What it does there: `masquerade`, `ct state`, `DNAT`.
+    pub what: String,
+    /// Whether something acts on it: translation, or a filter that drops.
+    pub needed: bool,
+}
