@@ -1,1 +1,22 @@
-fn main() {}
+//! `ctkeeper`: sees, explains and fixes a full connection tracking table.
+//!
+//! This binary is thin: it turns arguments into calls of the libraries and draws the values that
+//! come back. What a command does is in `commands/`, how values are drawn in `ui/`.
+
+mod cli;
+mod commands;
+mod exit;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -94,10 +94,7 @@ impl Protocol {
 
     /// Whether its tuples carry ports (or, for GRE, keys in their place).
     pub const fn has_ports(self) -> bool {
-        matches!(
-            self,
-            Self::TCP | Self::UDP | Self::DCCP | Self::GRE | Self::SCTP | Self::UDPLITE
-        )
+        matches!(self, Self::TCP | Self::UDP | Self::DCCP | Self::GRE | Self::SCTP | Self::UDPLITE)
     }
 
     /// Whether its tuples carry an ICMP id, type and code.

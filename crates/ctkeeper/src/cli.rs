@@ -1,0 +1,103 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
+
+use crate::commands::doctor::DoctorArgs;
+use crate::exit;
+
+/// Connection tracking: is this host all right, who fills the table, and the fix that lasts.
+///
+/// Without a command, ctkeeper is `ctkeeper doctor`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ctkeeper",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    after_help = "Exit codes: 0 ok, 1 warning or failure, 2 critical, 3 could not tell, \
+                  4 plan not applied, 64 wrong command line.\n\
+                  Looking never changes the host: only `fix` and its undo do."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Look into this network namespace: a name, pid, path or inode, or `all`
+    #[arg(long, global = true, value_name = "NAME|PID|PATH|INODE|all")]
+    pub(crate) netns: Option<String>,
+
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Is this host all right? Findings by severity, each with the command that fixes it
+    Doctor(DoctorArgs),
+}
+
+/// The command line, or the exit code after its help, version or error has been printed.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse_from(with_default_command(std::env::args_os().collect())).map_err(|error| {
+        // Help that nobody reads any more is no failure.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
+    })
+}
+
+/// `ctkeeper --window 2s` means `ctkeeper doctor --window 2s`.
+fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let command = Cli::command();
+    let names_command = |argument: &OsString| {
+        argument == "help" || command.get_subcommands().any(|c| argument == c.get_name())
+    };
+    let asks_help = |argument: &OsString| {
+        ["-h", "--help", "-V", "--version"].iter().any(|flag| argument == flag)
+    };
+    let first_is_option = arguments.get(1).is_none_or(|a| a.as_encoded_bytes().starts_with(b"-"));
+    if first_is_option && !arguments.iter().skip(1).any(|a| names_command(a) || asks_help(a)) {
+        arguments.insert(1.min(arguments.len()), "doctor".into());
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command_of(line: &str) -> Vec<OsString> {
+        with_default_command(line.split(' ').map(OsString::from).collect())
+    }
+
+    #[test]
+    fn doctor_is_the_default_command() {
+        assert_eq!(command_of("ctkeeper"), ["ctkeeper", "doctor"]);
+        assert_eq!(command_of("ctkeeper --json"), ["ctkeeper", "doctor", "--json"]);
+    }
+
+    #[test]
+    fn a_named_command_stays() {
+        for line in ["ctkeeper --json doctor", "ctkeeper doctor", "ctkeeper frob", "ctkeeper -h"] {
+            assert_eq!(command_of(line), line.split(' ').collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,14 @@
+//! One module a command: arguments in, calls of the libraries, values drawn.
+
+pub(crate) mod doctor;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+
+/// Runs what the command line says.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Doctor(args) => doctor::run(&args, &cli.global),
+    }
+}

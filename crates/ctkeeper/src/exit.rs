@@ -1,0 +1,49 @@
+//! Exit codes, the same for every command.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+/// All is well, or the command did what it was told.
+pub(crate) const OK: u8 = 0;
+/// doctor: something wants attention. Other commands: they failed.
+pub(crate) const WARNING: u8 = 1;
+/// doctor: new connections are refused, or soon will be.
+pub(crate) const CRITICAL: u8 = 2;
+/// doctor: could not tell.
+pub(crate) const UNKNOWN: u8 = 3;
+/// fix: the plan was printed and not applied.
+pub(crate) const NOT_APPLIED: u8 = 4;
+/// The command line is wrong (`EX_USAGE`), so that a typo in cron is no CRITICAL.
+pub(crate) const USAGE: u8 = 64;
+
+/// A mistake in the command line that the argument parser cannot see.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Prints an error with its causes and gives the exit code it deserves.
+///
+/// A pipe closed by its reader is success: `ctkeeper list | head` did what was asked.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::from(OK);
+    }
+    // Nothing is left to do when even stderr is gone.
+    let _ = writeln!(io::stderr(), "ctkeeper: {error:#}");
+    let code = if error.is::<UsageError>() { USAGE } else { WARNING };
+    ExitCode::from(code)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,87 @@
+//! Numbers with units.
+
+use std::time::Duration;
+
+/// `262144` as `262,144`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A share of 1 as a percentage: `71.0 %`, `2.4 %`, `100 %`; shares that are not quite all or
+/// nothing never read as such.
+pub(crate) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 100.0 || percent == 0.0 {
+        format!("{percent:.0} %")
+    } else if percent > 99.9 {
+        "99.9 %".to_owned()
+    } else if percent < 0.1 {
+        "<0.1 %".to_owned()
+    } else {
+        format!("{percent:.1} %")
+    }
+}
+
+/// Bytes as `393 MiB`, `1.5 MiB`, `12.0 GiB`.
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    const MIB: f64 = 1024.0 * 1024.0;
+    let mib = bytes as f64 / MIB;
+    if mib >= 10.0 * 1024.0 {
+        format!("{:.1} GiB", mib / 1024.0)
+    } else if mib >= 10.0 {
+        format!("{mib:.0} MiB")
+    } else {
+        format!("{mib:.1} MiB")
+    }
+}
+
+/// A duration in its largest fitting unit: `350 ms`, `38 min`, `5 days`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (number, unit) = match seconds {
+        0 => return format!("{} ms", duration.as_millis()),
+        1..=119 => (seconds, "s"),
+        120..=7199 => (seconds / 60, "min"),
+        7200..=172_799 => (seconds / 3600, "h"),
+        _ => (seconds / 86_400, "days"),
+    };
+    format!("{number} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (262_144, "262,144"), (1 << 20, "1,048,576")]
+        {
+            assert_eq!(count(number), text);
+        }
+    }
+
+    #[test]
+    fn nearly_all_is_not_all() {
+        assert_eq!(percent(0.99999), "99.9 %");
+        assert_eq!(percent(1.0), "100 %");
+        assert_eq!(percent(0.000_01), "<0.1 %");
+        assert_eq!(percent(0.0), "0 %");
+        assert_eq!(percent(0.024), "2.4 %");
+    }
+
+    #[test]
+    fn durations_take_the_largest_fitting_unit() {
+        assert_eq!(duration(Duration::from_millis(350)), "350 ms");
+        assert_eq!(duration(Duration::from_secs(38 * 60)), "38 min");
+        assert_eq!(duration(Duration::from_secs(432_000)), "5 days");
+    }
+}
