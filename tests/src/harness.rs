@@ -1,0 +1,73 @@
+//! Tests with needs: root, a program, a kernel feature.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// Something without which a test cannot run.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// Root, and a kernel that lets it make network namespaces.
+    Root,
+    /// Connection tracking in this kernel.
+    Conntrack,
+    /// A program on the `PATH`, with Debian's package that brings it.
+    Program(&'static str, &'static str),
+}
+
+/// One test.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What it needs.
+    pub needs: &'static [Need],
+    /// The test; an error or a panic is a failure.
+    pub run: fn() -> anyhow::Result<()>,
+}
+
+/// Runs the tests as `cargo test` would: same arguments, same closing line.
+pub fn main(cases: &[Case]) -> ExitCode {
+    crate::namespace::remove_leftovers();
+    let trials = cases.iter().map(|&case| trial(case)).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial(case: Case) -> Trial {
+    Trial::ignorable_test(case.name, move || {
+        if let Some(reason) = case.needs.iter().find_map(|need| need.missing()) {
+            return refuse(reason);
+        }
+        (case.run)().map_err(|error| Failed::from(format!("{error:?}")))?;
+        Ok(Completion::Completed)
+    })
+}
+
+/// In CI a test that cannot run is a failure: it would show a green that nobody earned.
+fn refuse(reason: String) -> Result<Completion, Failed> {
+    if std::env::var_os("CI").is_some() {
+        return Err(Failed::from(format!("cannot run here: {reason}")));
+    }
+    Ok(Completion::ignored_with(reason))
+}
+
+impl Need {
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Root if !rustix::process::geteuid().is_root() => Some("needs root".to_owned()),
+            Self::Conntrack if !Path::new("/proc/sys/net/netfilter/nf_conntrack_max").exists() => {
+                Some("needs connection tracking in the kernel (modprobe nf_conntrack)".to_owned())
+            }
+            Self::Program(name, package) if !is_on_path(name) => {
+                Some(format!("needs `{name}` (Debian package {package})"))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
