@@ -15,6 +15,7 @@ mod state;
 mod statistics;
 mod status;
 mod tuple;
+pub mod units;
 
 pub use entry::{
     Counters, Flow, Helper, Labels, Mark, SequenceAdjustment, SynProxy, Timestamps, Zone,

@@ -1,9 +1,9 @@
-//! Numbers with units.
+//! Numbers with units, as every face of ctkeeper writes them.
 
 use std::time::Duration;
 
 /// `262144` as `262,144`.
-pub(crate) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -17,7 +17,7 @@ pub(crate) fn count(number: u64) -> String {
 
 /// A share of 1 as a percentage: `71.0 %`, `2.4 %`, `100 %`; shares that are not quite all or
 /// nothing never read as such.
-pub(crate) fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent >= 100.0 || percent == 0.0 {
         format!("{percent:.0} %")
@@ -31,7 +31,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// Bytes as `393 MiB`, `1.5 MiB`, `12.0 GiB`.
-pub(crate) fn mebibytes(bytes: u64) -> String {
+pub fn mebibytes(bytes: u64) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     let mib = bytes as f64 / MIB;
     if mib >= 10.0 * 1024.0 {
@@ -44,7 +44,7 @@ pub(crate) fn mebibytes(bytes: u64) -> String {
 }
 
 /// A duration in its largest fitting unit: `350 ms`, `38 min`, `5 days`.
-pub(crate) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (number, unit) = match seconds {
         0 => return format!("{} ms", duration.as_millis()),

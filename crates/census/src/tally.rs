@@ -1,0 +1,105 @@
+//! Counting entries by what matters for room.
+
+use ctkeeper_flow::{Flow, ProtocolState, TcpState, Timeouts};
+use ctkeeper_snapshot::Sample;
+
+/// An established connection counts as idle when its last packet is at least this long ago.
+pub const IDLE_SECONDS: u32 = 3600;
+/// An assured entry with less to live than this is about to make room by itself.
+pub const LOCKED_SECONDS: u32 = 60;
+
+/// Counts flows one by one into a [`Sample`].
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    sample: Sample,
+    established_timeout: Option<u32>,
+    idle_times: Vec<u32>,
+}
+
+impl Tally {
+    /// A tally for a namespace with these timeouts; without them idle times are not known.
+    pub fn new(timeouts: Option<&Timeouts>) -> Self {
+        let established_timeout = timeouts.and_then(Timeouts::established);
+        Self { established_timeout, ..Self::default() }
+    }
+
+    /// Counts one flow.
+    pub fn add(&mut self, flow: &Flow) {
+        let closing = flow.state.is_closing();
+        let lives_on = flow.timeout.is_none_or(|seconds| seconds > LOCKED_SECONDS);
+        self.sample.size += 1;
+        self.sample.assured += u64::from(flow.is_assured());
+        self.sample.locked += u64::from(flow.is_assured() && !closing && lives_on);
+        self.sample.closing += u64::from(closing);
+        self.sample.unreplied += u64::from(!flow.is_replied());
+        if matches!(flow.state, ProtocolState::Tcp(tcp) if tcp.state == TcpState::Established) {
+            self.add_established(flow);
+        }
+    }
+
+    /// The sample of a namespace that holds `count` entries: exact when all of them were seen.
+    pub fn finish(mut self, saw_all: bool) -> Sample {
+        self.sample.exact = saw_all;
+        let middle = self.idle_times.len() / 2;
+        if middle < self.idle_times.len() {
+            let (_, median, _) = self.idle_times.select_nth_unstable(middle);
+            self.sample.established_idle_median = Some(*median);
+        }
+        self.sample
+    }
+
+    /// Every packet sets the timeout anew, so what is missing of it is how long none has come.
+    fn add_established(&mut self, flow: &Flow) {
+        self.sample.established += 1;
+        if let (Some(full), Some(left)) = (self.established_timeout, flow.timeout) {
+            let idle = full.saturating_sub(left);
+            self.sample.established_idle += u64::from(idle >= IDLE_SECONDS);
+            self.idle_times.push(idle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ctkeeper_flow::Status;
+
+    use super::*;
+
+    fn established(timeout: u32) -> Flow {
+        Flow {
+            status: Status::SEEN_REPLY | Status::ASSURED | Status::CONFIRMED,
+            state: ProtocolState::tcp(TcpState::Established),
+            timeout: Some(timeout),
+            ..Flow::default()
+        }
+    }
+
+    fn five_days() -> Timeouts {
+        let established = ("tcp_timeout_established".to_owned(), Timeouts::DEFAULT_ESTABLISHED);
+        Timeouts([established].into())
+    }
+
+    #[test]
+    fn idle_time_is_what_the_timeout_has_lost() {
+        let mut tally = Tally::new(Some(&five_days()));
+        for left in [432_000, 431_000, 400_000] {
+            tally.add(&established(left));
+        }
+        let sample = tally.finish(true);
+        assert_eq!((sample.established, sample.established_idle), (3, 1));
+        assert_eq!(sample.established_idle_median, Some(1000));
+        assert_eq!(sample.locked, 3);
+    }
+
+    #[test]
+    fn closing_and_half_open_entries_are_not_locked() {
+        let mut tally = Tally::new(None);
+        let closing = ProtocolState::tcp(TcpState::TimeWait);
+        tally.add(&Flow { state: closing, ..established(119) });
+        tally.add(&Flow { timeout: Some(100), ..Flow::default() });
+        tally.add(&established(30));
+        let sample = tally.finish(false);
+        assert_eq!((sample.size, sample.assured, sample.locked), (3, 2, 0));
+        assert_eq!((sample.closing, sample.unreplied, sample.exact), (1, 1, false));
+    }
+}
