@@ -78,6 +78,37 @@ pub struct Timestamps {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Labels(pub [u8; 16]);
 
+impl Labels {
+    /// The labels of which these bits are set; bits above 127 do not exist and are left out.
+    pub fn from_bits(bits: impl IntoIterator<Item = u8>) -> Self {
+        let mut words = [0u32; 4];
+        for bit in bits {
+            if let Some(word) = words.get_mut(usize::from(bit / 32)) {
+                *word |= 1 << (bit % 32);
+            }
+        }
+        let mut labels = Self::default();
+        for (bytes, word) in labels.0.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        labels
+    }
+
+    /// Whether a bit is set.
+    pub fn contains(self, bit: u8) -> bool {
+        self.bits().any(|set| set == bit)
+    }
+
+    /// The bits that are set, lowest first.
+    pub fn bits(self) -> impl Iterator<Item = u8> {
+        (0..128u8).filter(move |bit| {
+            let start = usize::from(bit / 32) * 4;
+            let word = [self.0[start], self.0[start + 1], self.0[start + 2], self.0[start + 3]];
+            u32::from_ne_bytes(word) >> (bit % 32) & 1 == 1
+        })
+    }
+}
+
 /// A connection tracking helper attached to an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Helper {

@@ -8,7 +8,9 @@
 //! Names follow the kernel's where it has one: *original* and *reply* are the two directions,
 //! *assured* entries are never evicted by early drop, a *zone* separates equal tuples.
 
+mod digits;
 mod entry;
+mod event;
 mod limits;
 mod protocol;
 mod state;
@@ -17,10 +19,14 @@ mod status;
 mod tuple;
 pub mod units;
 
+pub mod json;
+pub mod text;
+
 pub use entry::{
     Counters, Flow, Helper, Labels, Mark, SequenceAdjustment, SynProxy, Timestamps, Zone,
     ZoneDirection,
 };
+pub use event::EventKind;
 pub use limits::{Limit, Limits, Timeouts};
 pub use protocol::{Family, Protocol};
 pub use state::{
