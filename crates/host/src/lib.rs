@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Facts of this host.
+//!
+//! Everything here reads and nothing changes the host, but for [`sysctl::write`]: no module is
+//! loaded, no table created, no tool run. Parsing stands apart from reading, so that each parser is
+//! tested on whatever a file may hold. Values are those of `ctkeeper-snapshot`; what could not be
+//! read comes back as a [`Gap`](ctkeeper_snapshot::Gap) beside the rest of the answer.
+//!
+//! `/proc/sys/net` and `/proc/net` show the network namespace of the *calling thread*.
+
+pub mod machine;
+pub mod memory;
+pub mod module;
+mod read;
+pub mod sysctl;
+
+pub use sysctl::SysctlError;
