@@ -205,7 +205,7 @@ impl std::fmt::Display for Operation {
 /// Shown as a signed number; -1, which kernels before 6.15 took for a limit, is the largest 32-bit
 /// one.
 fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(u64::from(number as u32))
+    u64::try_from(number).unwrap_or_else(|_| u64::from(number as u32))
 }
 
 fn path_of(name: &str) -> PathBuf {
