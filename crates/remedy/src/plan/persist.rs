@@ -1,0 +1,168 @@
+//! Which files have to say what, so that every reader gives the planned values after a reboot.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use ctkeeper_snapshot::{
+    Assignment, EarlyLoad, ForecastSource, ForecastValue, Limits, ModuleState, Reader, SettingKey,
+    Settings, Snapshot,
+};
+
+use super::size::buckets_in_kernel;
+use super::{About, FileStep, Plan, Reason};
+use crate::text::{grouped, printable};
+
+/// Our sysctl lines. The name sorts behind nearly every other: systemd and procps take the last.
+pub const SYSCTL_FILE: &str = "/etc/sysctl.d/zz-ctkeeper.conf";
+/// Has the module loaded before systemd-sysctl comes to those lines.
+pub const MODULES_LOAD_FILE: &str = "/etc/modules-load.d/zz-ctkeeper.conf";
+/// Gives the module its buckets when it is loaded.
+pub const MODPROBE_FILE: &str = "/etc/modprobe.d/zz-ctkeeper.conf";
+
+const READERS: [Reader; 2] = [Reader::Systemd, Reader::Procps];
+
+/// The line of a file that gives, or was meant to give, a setting its highest value after a
+/// reboot. The kernel's own choice is nobody's wish.
+pub(super) fn wanted_by_files(settings: &Settings, key: SettingKey) -> Option<&Assignment> {
+    let values = settings.forecasts.iter().map(|forecast| match key {
+        SettingKey::Limit => &forecast.limit,
+        SettingKey::Buckets => &forecast.buckets,
+    });
+    values.flat_map(wishes).filter(|wish| wish.key == key).max_by_key(|wish| wish.value)
+}
+
+fn wishes(value: &ForecastValue) -> impl Iterator<Item = &Assignment> {
+    let wins = match &value.source {
+        ForecastSource::Sysctl { assignment } | ForecastSource::ModuleOption { assignment } => {
+            Some(assignment)
+        }
+        ForecastSource::KernelDefault | ForecastSource::Refused { .. } => None,
+    };
+    wins.into_iter().chain(&value.lost)
+}
+
+/// Whether every reader gives these values after a reboot.
+pub(crate) fn is_settled(settings: &Settings, limits: Limits) -> bool {
+    READERS.iter().all(|reader| {
+        settings.forecast(*reader).is_some_and(|forecast| {
+            forecast.limit.value == Some(limits.limit.0)
+                && forecast.buckets.value.map(buckets_in_kernel) == Some(limits.buckets)
+        })
+    })
+}
+
+/// Adds the files that the plan needs, and says why.
+pub(super) fn add_files(plan: &mut Plan, snapshot: &Snapshot) {
+    let settings = &snapshot.settings;
+    let mut because = |text: String| plan.why.push(Reason { about: About::Files, text });
+    if is_settled(settings, plan.after) {
+        return because("the files give these values after a reboot already".to_owned());
+    }
+    because("without a change they would give others after a reboot".to_owned());
+    if snapshot.module == ModuleState::BuiltIn {
+        because(
+            "connection tracking is built into this kernel: no file has to load it or give it \
+             options"
+                .to_owned(),
+        );
+    } else {
+        plan.files.extend(load_early(settings));
+        plan.files.extend(module_option(settings, plan.after));
+    }
+    plan.files.extend(sysctl_lines(settings, plan.after));
+    let winners = settings.assignments.iter().filter(|line| wins_wrongly(line, plan.after));
+    let steps: Vec<_> = winners.map(comment_out).collect();
+    for step in &steps {
+        plan.notes.extend(not_ours_to_keep(step.path()));
+    }
+    plan.files.extend(steps);
+}
+
+fn sysctl_lines(settings: &Settings, after: Limits) -> Option<FileStep> {
+    // Buckets first, as when running values are raised.
+    let wanted = [(SettingKey::Buckets, after.buckets), (SettingKey::Limit, after.limit.0)];
+    let ours = settings.assignments.iter().filter(|line| line.file == Path::new(SYSCTL_FILE));
+    let standing: Vec<_> = ours.map(|line| (line.key, line.value)).collect();
+    if standing == wanted.map(|(key, value)| (key, Some(value))) {
+        return None;
+    }
+    Some(FileStep::Write {
+        path: SYSCTL_FILE.into(),
+        lines: wanted.iter().map(|(key, value)| format!("{key} = {value}")).collect(),
+        why: "sets both at boot; its name sorts last".to_owned(),
+    })
+}
+
+fn load_early(settings: &Settings) -> Option<FileStep> {
+    (settings.early_load == EarlyLoad::Nothing).then(|| FileStep::Write {
+        path: MODULES_LOAD_FILE.into(),
+        lines: vec!["nf_conntrack".to_owned()],
+        why: "loads the module before systemd-sysctl runs; its lines are lost otherwise".to_owned(),
+    })
+}
+
+fn module_option(settings: &Settings, after: Limits) -> Option<FileStep> {
+    let options: Vec<_> = settings.assignments.iter().filter(|line| line.module_option).collect();
+    if !options.is_empty() && options.iter().all(|line| gives(line, after)) {
+        return None;
+    }
+    Some(FileStep::Write {
+        path: MODPROBE_FILE.into(),
+        lines: vec![format!("options nf_conntrack hashsize={}", after.buckets)],
+        why: "gives the module its buckets whenever it is loaded".to_owned(),
+    })
+}
+
+fn gives(line: &Assignment, after: Limits) -> bool {
+    match line.key {
+        SettingKey::Limit => line.value == Some(after.limit.0),
+        SettingKey::Buckets => line.value.map(buckets_in_kernel) == Some(after.buckets),
+    }
+}
+
+/// Whether a line of somebody else's gives another value and may be read after ours.
+fn wins_wrongly(line: &Assignment, after: Limits) -> bool {
+    let (ours, folder) =
+        if line.module_option { (MODPROBE_FILE, "modprobe.d") } else { (SYSCTL_FILE, "sysctl.d") };
+    let is_read = line.module_option || !line.readers.is_empty();
+    let is_ours = line.file == Path::new(ours);
+    is_read && !is_ours && !gives(line, after) && !sorts_before(&line.file, folder, Path::new(ours))
+}
+
+/// Files of the `.d` folders are read in the order of their names. A file elsewhere (read through
+/// a link of another name, or `/etc/sysctl.conf`) may come last.
+fn sorts_before(file: &Path, folder: &str, ours: &Path) -> bool {
+    let in_folder = file.parent().and_then(Path::file_name) == Some(OsStr::new(folder));
+    in_folder && file.file_name() < ours.file_name()
+}
+
+fn comment_out(line: &Assignment) -> FileStep {
+    let last = if line.readers.contains(&Reader::Procps) && line.file.ends_with("sysctl.conf") {
+        "`sysctl --system` reads this file last"
+    } else {
+        "may be read after ours"
+    };
+    FileStep::CommentOut {
+        path: line.file.clone(),
+        line: line.line,
+        key: line.key,
+        value: line.text.clone(),
+        module_option: line.module_option,
+        why: format!("says {}, and {last}", value_of(line)),
+    }
+}
+
+fn value_of(line: &Assignment) -> String {
+    line.value.map_or_else(|| format!("{:?}", printable(&line.text)), grouped)
+}
+
+fn not_ours_to_keep(file: &Path) -> Option<String> {
+    let shown = printable(&file.display().to_string());
+    if file.starts_with("/run") {
+        Some(format!("{shown} is written anew at each boot: have its writer changed as well"))
+    } else if file.starts_with("/usr") || file.starts_with("/lib") {
+        Some(format!("{shown} belongs to a package, whose next version may bring the line back"))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,419 @@
+//! How large: the limit that is wished for, and the limit and buckets that fit.
+
+use std::time::Duration;
+
+use ctkeeper_snapshot::{
+    EvidenceSource, GapKind, Limit, Limits, ModuleState, Namespace, Origin, SettingKey, Snapshot,
+    Statistic,
+};
+
+use super::persist::wanted_by_files;
+use super::proof::{Memory, MemoryProof};
+use super::{About, Access, Persist, Reason, Refusal, Request};
+use crate::text::{grouped, mebibytes, percent, printable};
+
+/// The kernel rounds buckets up to whole pages of 8-byte list heads (`nf_ct_alloc_hashtable`,
+/// net/netfilter/nf_conntrack_core.c, Linux 6.18): 512 with pages of 4 KiB.
+pub const BUCKETS_STEP: u64 = 512;
+
+/// The highest limit: the kernel's variable is an `int` in most versions.
+pub const LIMIT_LARGEST: u64 = i32::MAX as u64;
+
+/// The most buckets: the same function refuses more than `UINT_MAX / 8`.
+const BUCKETS_LARGEST: u64 = u32::MAX as u64 / 8 / BUCKETS_STEP * BUCKETS_STEP;
+
+/// A limit cut down to fit memory is a multiple of this.
+const CUT_STEP: u64 = 1024;
+
+/// A table counts as full from here on: there the kernel begins to evict what is closing
+/// (`nf_conntrack_max95`, net/netfilter/nf_conntrack_core.c).
+const FULL: f64 = 0.95;
+
+/// How many times the limit is wished for when demand above it is unknown.
+const TIMES_WHEN_FULL: u64 = 4;
+
+/// The buckets that the kernel makes when asked for `buckets`.
+pub fn buckets_in_kernel(buckets: u64) -> u64 {
+    buckets.div_ceil(BUCKETS_STEP).saturating_mul(BUCKETS_STEP).clamp(BUCKETS_STEP, BUCKETS_LARGEST)
+}
+
+/// The limit and buckets chosen.
+pub(super) struct Sizing {
+    pub(super) after: Limits,
+    pub(super) proof: MemoryProof,
+    pub(super) why: Vec<Reason>,
+    pub(super) notes: Vec<String>,
+    /// A higher limit is needed, and memory does not allow it.
+    pub(super) unmet: Option<Refusal>,
+}
+
+impl Sizing {
+    pub(super) fn choose(snapshot: &Snapshot, request: &Request) -> Result<Self, Refusal> {
+        if !(request.memory_share > 0.0 && request.memory_share <= 1.0) {
+            return Err(Refusal::ImpossibleShare(request.memory_share * 100.0));
+        }
+        let memory = Memory::new(snapshot, request.memory_share);
+        let running = running_limits(snapshot, request)?;
+        let wish = Wish::of(snapshot, request, running, memory)?;
+        let fit = Fit { memory, snapshot, running };
+        if running.is_some_and(|running| at_most(wish.limit, running.limit)) {
+            Ok(fit.within(wish))
+        } else {
+            fit.raise(wish)
+        }
+    }
+}
+
+fn at_most(limit: u64, running: Limit) -> bool {
+    running.entries().is_none_or(|running| limit <= running)
+}
+
+/// What runs; absent only where files alone are asked for and nothing runs.
+fn running_limits(snapshot: &Snapshot, request: &Request) -> Result<Option<Limits>, Refusal> {
+    match (snapshot.limits, snapshot.module) {
+        (Some(limits), _) => Ok(Some(limits)),
+        (None, _) if request.persist == Persist::FilesOnly => Ok(None),
+        (None, ModuleState::Absent) => Err(Refusal::ModuleAbsent),
+        (None, _) => Err(Refusal::LimitsUnreadable { cause: unreadable_because(snapshot) }),
+    }
+}
+
+fn unreadable_because(snapshot: &Snapshot) -> String {
+    let about_access = |kind| matches!(kind, GapKind::Unavailable | GapKind::Privilege);
+    let gap = snapshot.gaps.iter().find(|gap| about_access(gap.kind));
+    gap.map_or_else(|| "/proc masked?".to_owned(), |gap| printable(&gap.cause))
+}
+
+/// The limit that would be right if memory did not matter.
+struct Wish {
+    limit: u64,
+    /// Whether the user named it: then it is that or a refusal.
+    explicit: bool,
+    why: String,
+}
+
+impl Wish {
+    fn of(
+        snapshot: &Snapshot,
+        request: &Request,
+        running: Option<Limits>,
+        memory: Memory<'_>,
+    ) -> Result<Self, Refusal> {
+        if let Some(target) = request.target {
+            return Self::target(snapshot, request, target);
+        }
+        let Some(running) = running else { return Self::for_later(snapshot) };
+        let Some(limit) = running.limit.entries() else {
+            return Err(Refusal::Unlimited { suggestion: suggestion(snapshot, memory) });
+        };
+        let stays = Self::chosen(limit, stays_because(snapshot, limit, request.persist));
+        let mut wishes = vec![stays];
+        wishes.extend(by_files(snapshot, limit));
+        if request.persist.running() {
+            wishes.extend(by_refusals(snapshot, request, limit));
+            wishes.extend(by_growth(snapshot, request.growth_horizon));
+        }
+        // The first of equals: what needs no change needs no other reason.
+        let highest = wishes.into_iter().rev().max_by_key(|wish| wish.limit);
+        Ok(highest.unwrap_or_else(|| Self::chosen(limit, String::new())))
+    }
+
+    fn target(snapshot: &Snapshot, request: &Request, target: u64) -> Result<Self, Refusal> {
+        if target == 0 || target > LIMIT_LARGEST {
+            return Err(Refusal::OutOfRange { target });
+        }
+        match snapshot.fullest() {
+            Some(fullest) if target < fullest.count && request.access != Access::Elsewhere => {
+                Err(Refusal::BelowRunningCount {
+                    target,
+                    namespace: printable(&fullest.label()),
+                    count: fullest.count,
+                })
+            }
+            _ => Ok(Self { limit: target, explicit: true, why: "as asked for".to_owned() }),
+        }
+    }
+
+    /// Nothing runs and no target is named: what the files were meant to give, else the kernel's
+    /// own choice.
+    fn for_later(snapshot: &Snapshot) -> Result<Self, Refusal> {
+        let default = snapshot.settings.kernel_default.and_then(|limits| limits.limit.entries());
+        let default = default
+            .map(|limit| Self::chosen(limit, "the kernel's own choice for this memory".to_owned()));
+        by_files(snapshot, 0).or(default).ok_or_else(|| match snapshot.module {
+            ModuleState::Absent => Refusal::ModuleAbsent,
+            _ => Refusal::LimitsUnreadable { cause: unreadable_because(snapshot) },
+        })
+    }
+
+    fn chosen(limit: u64, why: String) -> Self {
+        Self { limit: limit.min(LIMIT_LARGEST), explicit: false, why }
+    }
+}
+
+/// The next power of two from `entries` on.
+fn round_up(entries: u64) -> u64 {
+    entries.checked_next_power_of_two().unwrap_or(u64::MAX)
+}
+
+fn stays_because(snapshot: &Snapshot, limit: u64, persist: Persist) -> String {
+    if persist == Persist::FilesOnly {
+        return "what runs now; only files change".to_owned();
+    }
+    match snapshot.fullest() {
+        Some(fullest) => format!(
+            "enough: the fullest namespace ({}) holds {}, {} of it",
+            printable(&fullest.label()),
+            grouped(fullest.count),
+            percent(fullest.count as f64 / limit.max(1) as f64)
+        ),
+        None => "no namespace tracks anything".to_owned(),
+    }
+}
+
+/// A file asks for more than what runs: it was lost at boot, or overwritten since.
+fn by_files(snapshot: &Snapshot, running: u64) -> Option<Wish> {
+    let wanted = wanted_by_files(&snapshot.settings, SettingKey::Limit)?;
+    let value = wanted.value.filter(|value| *value > running && *value <= LIMIT_LARGEST)?;
+    let why = format!(
+        "{} line {} asks for it{}",
+        printable(&wanted.file.display().to_string()),
+        wanted.line,
+        if running > 0 { format!(", and {} runs", grouped(running)) } else { String::new() }
+    );
+    Some(Wish::chosen(value, why))
+}
+
+/// The table refuses connections: nobody knows how many there would be.
+fn by_refusals(snapshot: &Snapshot, request: &Request, limit: u64) -> Option<Wish> {
+    let wished = round_up(limit.saturating_mul(TIMES_WHEN_FULL));
+    let because = |what: String| {
+        format!(
+            "{what}, and how many connections there would be is not known: \
+             {TIMES_WHEN_FULL} times {}, rounded up to a power of two",
+            grouped(limit)
+        )
+    };
+    let full = snapshot.namespaces.iter().find_map(|n| full_because(n, snapshot, request));
+    let reason = full.or_else(|| logged_full(snapshot, request))?;
+    Some(Wish::chosen(wished, because(reason)))
+}
+
+fn full_because(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -> Option<String> {
+    let name = printable(&namespace.label());
+    let refused = refused(namespace, snapshot, request);
+    let share = namespace.share()?;
+    if refused > 0 && share >= FULL / 2.0 {
+        return Some(format!("the table of {name} is full: {} packets refused", grouped(refused)));
+    }
+    (share >= FULL).then(|| {
+        format!("the table of {name} is full to {} ({})", percent(share), grouped(namespace.count))
+    })
+}
+
+/// Packets refused because the table was full, since the limit last changed. A drop that is also
+/// an `insert_failed` has another cause (no port left for a translation).
+fn refused(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -> u64 {
+    let Some(rates) = &namespace.rates else { return 0 };
+    let began = snapshot.taken.boottime_ms.saturating_sub(rates.window_ms);
+    let before_the_change = rates.since == EvidenceSource::LastRun
+        && request.changed_at.is_some_and(|changed| changed > began);
+    if before_the_change {
+        return 0;
+    }
+    let moved = |statistic| rates.statistics.value(statistic);
+    moved(Statistic::Drop).saturating_sub(moved(Statistic::InsertFailed))
+}
+
+/// The kernel log says that a table was full, after the limit last changed.
+fn logged_full(snapshot: &Snapshot, request: &Request) -> Option<String> {
+    // A limit set by hand may be the answer to these very lines.
+    if request.changed_at.is_none() && snapshot.settings.limit_origin == Origin::SomebodyElse {
+        return None;
+    }
+    let changed = request.changed_at.unwrap_or(0);
+    let last = snapshot.log.full.iter().filter_map(|report| report.last_ms).max()?;
+    let ago = Duration::from_millis(snapshot.taken.boottime_ms.checked_sub(last)?);
+    (last > changed && last > 0)
+        .then(|| format!("the kernel log says that the table was full {} ago", rough_duration(ago)))
+}
+
+fn rough_duration(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86400),
+    }
+}
+
+/// The namespace that will hold most is to stay under half of the limit.
+fn by_growth(snapshot: &Snapshot, horizon: Duration) -> Option<Wish> {
+    let expected = |namespace: &Namespace| expected_count(namespace, horizon);
+    let most = snapshot.namespaces.iter().max_by_key(|namespace| expected(namespace).0)?;
+    let (count, far) = expected(most);
+    let name = printable(&most.label());
+    let grown = if count > most.count {
+        format!(
+            "{name} holds {} and grows: {} in {}",
+            grouped(most.count),
+            grouped(count),
+            rough_duration(far)
+        )
+    } else {
+        format!("{name} holds {}", grouped(count))
+    };
+    let why = format!("{grown}; kept under half, rounded up to a power of two");
+    Some(Wish::chosen(round_up(count.saturating_mul(2)), why))
+}
+
+/// What a namespace will hold, and how far ahead that looks. A short look does not speak for a
+/// long time: growth is carried at most sixty times as far as it was watched.
+fn expected_count(namespace: &Namespace, horizon: Duration) -> (u64, Duration) {
+    let Some(rates) = namespace.rates.as_ref().filter(|rates| rates.count_change > 0) else {
+        return (namespace.count, Duration::ZERO);
+    };
+    let far = horizon.min(Duration::from_millis(rates.window_ms.saturating_mul(60)));
+    let growth = rates.per_second(rates.count_change as f64) * far.as_secs_f64();
+    (namespace.count.saturating_add(growth as u64), far)
+}
+
+/// A limit for a host that has none.
+fn suggestion(snapshot: &Snapshot, memory: Memory<'_>) -> u64 {
+    let fullest = snapshot.fullest().map_or(0, |namespace| namespace.count);
+    let wanted = round_up(fullest.saturating_mul(2)).clamp(262_144, LIMIT_LARGEST);
+    cut(memory.highest(wanted, buckets_in_kernel)).max(fullest)
+}
+
+fn cut(limit: u64) -> u64 {
+    if limit > 8 * CUT_STEP { limit / CUT_STEP * CUT_STEP } else { limit }
+}
+
+/// Brings a wish down to what memory allows.
+struct Fit<'a> {
+    memory: Memory<'a>,
+    snapshot: &'a Snapshot,
+    running: Option<Limits>,
+}
+
+impl Fit<'_> {
+    /// The limit stays or falls: memory is asked for buckets alone.
+    fn within(&self, wish: Wish) -> Sizing {
+        let running = self.buckets_now();
+        let budget = self.memory.proof(Limits { limit: Limit(1), buckets: 1 }).budget;
+        let fits = |buckets: u64| buckets == running || buckets.saturating_mul(8) <= budget;
+        let buckets = self.bucket_choices(wish.limit).into_iter().find(|b| fits(*b));
+        self.sizing(wish.limit, buckets.unwrap_or(running), wish.why, None)
+    }
+
+    /// The limit rises: with one entry a bucket, else with two, else less high.
+    fn raise(&self, wish: Wish) -> Result<Sizing, Refusal> {
+        let proof = |buckets| self.memory.proof(Limits { limit: Limit(wish.limit), buckets });
+        let buckets = self.bucket_choices(wish.limit).into_iter().find(|b| proof(*b).holds());
+        if let Some(buckets) = buckets {
+            return Ok(self.sizing(wish.limit, buckets, wish.why, None));
+        }
+        let refusal = self.beyond_memory(wish.limit);
+        if wish.explicit {
+            return Err(refusal);
+        }
+        self.cut_down(&wish, refusal)
+    }
+
+    fn cut_down(&self, wish: &Wish, refusal: Refusal) -> Result<Sizing, Refusal> {
+        let largest = self.largest(wish.limit);
+        match self.running.and_then(|running| running.limit.entries()) {
+            Some(running) if largest <= running => {
+                let wish = Wish::chosen(running, "stays: memory allows no more".to_owned());
+                Ok(Sizing { unmet: Some(refusal), ..self.within(wish) })
+            }
+            None if largest == 0 => Err(refusal),
+            _ => {
+                let allows = refusal.memory_share_that_allows();
+                let why = format!(
+                    "cut down to the memory budget from {} ({}){}",
+                    grouped(wish.limit),
+                    wish.why,
+                    allows.map_or_else(String::new, |share| format!(
+                        "; `--memory-share {share}%` allows that"
+                    ))
+                );
+                Ok(self.sizing(largest, self.buckets_at_load(largest, 2), why, None))
+            }
+        }
+    }
+
+    fn beyond_memory(&self, limit: u64) -> Refusal {
+        let buckets = self.buckets_at_load(limit, 2);
+        let proof = self.memory.proof(Limits { limit: Limit(limit), buckets });
+        Refusal::BeyondMemory {
+            limit,
+            needed: proof.needed,
+            free: proof.free(),
+            share: proof.share,
+            budget: proof.budget,
+            largest: self.largest(limit),
+        }
+    }
+
+    /// The highest limit that fits, at most `up_to`.
+    fn largest(&self, up_to: u64) -> u64 {
+        cut(self.memory.highest(up_to, |limit| self.buckets_at_load(limit, 2)))
+    }
+
+    /// Numbers of buckets to try, best first: never fewer than run.
+    fn bucket_choices(&self, limit: u64) -> Vec<u64> {
+        let wanted = wanted_by_files(&self.snapshot.settings, SettingKey::Buckets);
+        let wanted = wanted.and_then(|wanted| wanted.value).map_or(0, buckets_in_kernel);
+        let healthy = self.buckets_at_load(limit, 1);
+        vec![healthy.max(wanted), healthy, self.buckets_at_load(limit, 2)]
+    }
+
+    fn buckets_at_load(&self, limit: u64, entries: u64) -> u64 {
+        buckets_in_kernel(limit.div_ceil(entries)).max(self.buckets_now())
+    }
+
+    fn buckets_now(&self) -> u64 {
+        self.running.map_or(0, |running| running.buckets)
+    }
+
+    fn sizing(&self, limit: u64, buckets: u64, why: String, unmet: Option<Refusal>) -> Sizing {
+        let after = Limits { limit: Limit(limit), buckets };
+        let proof = self.memory.proof(after);
+        let reason = |about, text| Reason { about, text };
+        let why_buckets = self.why_buckets(after);
+        let mut notes = Vec::new();
+        if !proof.holds() {
+            notes.push(format!(
+                "the limit that runs already may take {} at the limit, over {} of the {} free",
+                mebibytes(proof.needed),
+                percent(proof.share),
+                mebibytes(proof.free())
+            ));
+        }
+        let why = vec![reason(About::Limit, why), reason(About::Buckets, why_buckets)];
+        Sizing { after, proof, why, notes, unmet }
+    }
+
+    fn why_buckets(&self, after: Limits) -> String {
+        let load = after.load_at_limit().unwrap_or(0.0);
+        let at_limit = format!("{load:.1} entries a bucket at the limit");
+        if self.buckets_now() == after.buckets {
+            let verdict = if load <= 2.0 { "enough" } else { "memory allows no more" };
+            return format!("{verdict}: {at_limit}");
+        }
+        let before = Limits { buckets: self.buckets_now(), ..after }.load_at_limit();
+        let trap = match before.filter(|_| self.buckets_now() > 0) {
+            Some(before) if before > 2.0 => format!(
+                "; with {} it would be {before:.0}, and from 16 to 40 on new connections fail \
+                 without a log line",
+                grouped(self.buckets_now())
+            ),
+            _ => String::new(),
+        };
+        let short = if load > 1.0 { ", as memory is short" } else { "" };
+        format!(
+            "{at_limit}{short}, in whole pages of {BUCKETS_STEP} as the kernel makes them{trap}"
+        )
+    }
+}
