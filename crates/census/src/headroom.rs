@@ -88,8 +88,7 @@ mod tests {
 
     #[test]
     fn established_entries_leave_only_the_free_places() {
-        let sample =
-            Sample { size: 10, exact: true, assured: 10, locked: 10, ..Sample::default() };
+        let sample = Sample { size: 10, exact: true, assured: 10, locked: 10, ..Sample::default() };
         let room = Headroom::of(Limit(100), 90, &sample, 1.0).unwrap();
         assert_eq!((room.effective(), room.locked), (10, 90));
     }
