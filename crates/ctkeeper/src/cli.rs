@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::explain::ExplainArgs;
 use crate::exit;
 
 /// Connection tracking: is this host all right, who fills the table, and the fix that lasts.
@@ -48,6 +49,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Is this host all right? Findings by severity, each with the command that fixes it
     Doctor(DoctorArgs),
+    /// A finding in full: why, evidence, remedies, traps
+    Explain(ExplainArgs),
 }
 
 /// The command line, or the exit code after its help, version or error has been printed.

@@ -1,6 +1,7 @@
 //! One module a command: arguments in, calls of the libraries, values drawn.
 
 pub(crate) mod doctor;
+pub(crate) mod explain;
 
 use std::process::ExitCode;
 
@@ -10,5 +11,6 @@ use crate::cli::{Cli, Command};
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &cli.global),
+        Command::Explain(args) => explain::run(&args, &cli.global),
     }
 }

@@ -1,8 +1,9 @@
 //! How values are drawn: colours, widths, hostile text. Numbers are `ctkeeper_flow::units`.
 
+pub(crate) mod explanation;
+pub(crate) mod report;
 mod screen;
 mod text;
 
 pub(crate) use screen::Screen;
-#[expect(unused_imports, reason = "used as the commands land")]
 pub(crate) use text::{printable, wrap};

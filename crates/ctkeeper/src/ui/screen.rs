@@ -52,6 +52,8 @@ impl Screen {
     pub(crate) const CRITICAL: Style = AnsiColor::Red.on_default().bold();
     /// Something wants attention.
     pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+    /// What would have to be seen could not be.
+    pub(crate) const UNKNOWN: Style = AnsiColor::Magenta.on_default().bold();
     /// All is well.
     pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
     /// Worth knowing.
