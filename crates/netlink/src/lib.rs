@@ -1,1 +1,52 @@
-//! Placeholder.
+//! Talks to the kernel about connection tracking, in any network namespace.
+//!
+//! * [`Conntrack`] is a socket to one namespace's table: count and limit, statistics, whole,
+//!   filtered and sampled dumps; creating, changing and deleting entries.
+//! * [`netns`] names, holds, lists and visits network namespaces without moving the caller's thread.
+//! * [`Availability`] tells, without changing anything, whether there is something to talk to:
+//!   a netlink request can load modules, so nothing is opened unless it is [`Availability::Ready`].
+//!
+//! The netlink codec is our own: it reads in place, checks every length and never panics on what it
+//! receives.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//!
+//! use ctkeeper_netlink::netns::Namespace;
+//! use ctkeeper_netlink::{Conntrack, DumpFilter};
+//!
+//! # fn main() -> Result<(), ctkeeper_netlink::Error> {
+//! let namespace = Namespace::open(&"blue".parse()?)?;
+//! let mut table = Conntrack::open_in(&namespace)?;
+//! println!("{} entries", table.count_and_limit()?.entries);
+//! table.dump(&DumpFilter::ALL, |flow| {
+//!     println!("{}", flow.original);
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![allow(dead_code, reason = "events come with the next commit")]
+
+mod attribute;
+mod availability;
+mod change;
+mod ctnetlink;
+mod decode;
+mod encode;
+mod enumerate;
+mod error;
+mod filter;
+pub mod netns;
+mod socket;
+mod sys;
+mod wire;
+
+pub use availability::{Availability, Module, ModulePresence};
+pub use change::Batch;
+pub use ctnetlink::{Conntrack, Dump, GlobalStatistics};
+pub use encode::Change;
+pub use error::{Errno, Error, Operation};
+pub use filter::DumpFilter;
+pub use wire::Malformed;

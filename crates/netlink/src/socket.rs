@@ -1,0 +1,229 @@
+//! An nfnetlink socket: requests, answers, acknowledgements.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use crate::error::{Errno, Error, Operation};
+use crate::netns::Namespace;
+use crate::sys::{self, Received};
+use crate::wire::{
+    Attributes, HEADER, Malformed, Message, Messages, message, native_u32, sequence_of,
+};
+
+/// The kernel answers at once, within the very system calls; so long a silence means that the
+/// answer got lost. It does not bound a dump's own walk, which runs inside the receive call.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Room for any answer but a dump's. A dump's parts before the first receive are no larger either
+/// (`NLMSG_GOODSIZE`, at most 8 KiB), and grow only with the buffers that are offered.
+pub(crate) const SMALL_BUFFER: usize = 8 * 1024;
+
+/// The kernel fills at most this much at a time (`netlink_recvmsg`, Linux 6.12); larger gains
+/// nothing, 8 KiB costs a tenth more.
+pub(crate) const DUMP_BUFFER: usize = 32 * 1024;
+
+/// `NLMSGERR_ATTR_MSG`, `NLMSGERR_ATTR_OFFS`.
+const ERROR_TEXT: u16 = 1;
+const ERROR_OFFSET: u16 = 2;
+
+/// A bound socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) fd: OwnedFd,
+    port: u32,
+    sequence: u32,
+}
+
+/// An error that the kernel reports in a message.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) errno: Errno,
+    pub(crate) message: Option<Box<str>>,
+    pub(crate) offset: Option<u32>,
+}
+
+impl Refusal {
+    pub(crate) fn into_error(self, operation: Operation, object: String) -> Error {
+        let Self { errno, message, offset } = self;
+        Error::Kernel { operation, object, errno, message, offset }
+    }
+}
+
+/// What one message of an answer means.
+pub(crate) enum Answer<'a> {
+    /// Content.
+    Content(Message<'a>),
+    /// Nothing: a control message without meaning here.
+    Nothing,
+    /// The end: of a dump, or the acknowledgement of a request.
+    Done,
+    /// The end, in failure.
+    Refused(Refusal),
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's namespace, with membership of multicast groups.
+    pub(crate) fn open(operation: Operation, groups: u32) -> Result<Self, Error> {
+        let failed = |error: io::Error| Error::kernel(operation, String::new(), error);
+        let fd = sys::netfilter_socket().map_err(failed)?;
+        let port = sys::bind_netlink(fd.as_fd(), groups).map_err(failed)?;
+        sys::set_receive_timeout(fd.as_fd(), RECEIVE_TIMEOUT).map_err(failed)?;
+        Ok(Self { fd, port, sequence: 0 })
+    }
+
+    /// Opens a socket in the namespace of this one.
+    pub(crate) fn another(&self, operation: Operation) -> Result<Self, Error> {
+        let namespace = self.namespace(operation)?;
+        open_in(&namespace, operation, 0)
+    }
+
+    /// The namespace that it was opened in.
+    pub(crate) fn namespace(&self, operation: Operation) -> Result<Namespace, Error> {
+        let file = sys::socket_namespace(self.fd.as_fd());
+        Namespace::from_file(file.map_err(|e| Error::kernel(operation, String::new(), e))?)
+    }
+
+    /// Numbers for `count` requests: the first of them.
+    pub(crate) fn next_sequences(&mut self, count: u32) -> u32 {
+        let first = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(count);
+        first
+    }
+
+    pub(crate) fn send(&self, operation: Operation, bytes: &[u8]) -> Result<(), Error> {
+        sys::send(self.fd.as_fd(), bytes)
+            .map_err(|error| Error::kernel(operation, String::new(), error))
+    }
+
+    /// Receives one datagram from the kernel; what other processes send is dropped.
+    pub(crate) fn receive<'b>(
+        &self,
+        operation: Operation,
+        buffer: &'b mut [u8],
+    ) -> Result<&'b [u8], Error> {
+        let received = self.receive_from_kernel(operation, buffer)?;
+        if received.truncated {
+            return Err(Error::Truncated { operation });
+        }
+        Ok(buffer.get(..received.length).unwrap_or_default())
+    }
+
+    /// Whether a message is addressed to us and answers one of the requests from `first` to
+    /// `last`: answers to earlier, abandoned requests are not.
+    pub(crate) fn is_answer(&self, message: &Message<'_>, first: u32, last: u32) -> bool {
+        let within = message.sequence.wrapping_sub(first) <= last.wrapping_sub(first);
+        message.port == self.port && within
+    }
+
+    /// Sends one request and hands each message of its answer to `take`, until the answer ends:
+    /// after an acknowledgement, a dump's end, an error, or when `take` returns true.
+    pub(crate) fn exchange(
+        &self,
+        operation: Operation,
+        object: &dyn Fn() -> String,
+        request: &[u8],
+        mut take: impl FnMut(Message<'_>) -> Result<bool, Malformed>,
+    ) -> Result<(), Error> {
+        let sequence = sequence_of(request);
+        self.send(operation, request)?;
+        let mut buffer = [0; SMALL_BUFFER];
+        loop {
+            for message in Messages(self.receive(operation, &mut buffer)?) {
+                let message = message.map_err(|cause| Error::Malformed { operation, cause })?;
+                if !self.is_answer(&message, sequence, sequence) {
+                    continue;
+                }
+                match answer(message).map_err(|cause| Error::Malformed { operation, cause })? {
+                    Answer::Nothing => {}
+                    Answer::Done => return Ok(()),
+                    Answer::Refused(refusal) => {
+                        return Err(refusal.into_error(operation, object()));
+                    }
+                    Answer::Content(message) => {
+                        if take(message).map_err(|cause| Error::Malformed { operation, cause })? {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn receive_from_kernel(
+        &self,
+        operation: Operation,
+        buffer: &mut [u8],
+    ) -> Result<Received, Error> {
+        loop {
+            match sys::receive(self.fd.as_fd(), buffer, true) {
+                Ok(received) if received.from_kernel => return Ok(received),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Error::NoAnswer { operation, seconds: RECEIVE_TIMEOUT.as_secs() });
+                }
+                Err(error) => return Err(Error::kernel(operation, String::new(), error)),
+            }
+        }
+    }
+}
+
+/// Opens a socket in a namespace: on this thread if it is in it already, which needs no privilege
+/// to enter.
+pub(crate) fn open_in(
+    namespace: &Namespace,
+    operation: Operation,
+    groups: u32,
+) -> Result<Socket, Error> {
+    if Namespace::current().is_ok_and(|current| current.inode() == namespace.inode()) {
+        return Socket::open(operation, groups);
+    }
+    crate::netns::enter(namespace, |_| Socket::open(operation, groups))?
+}
+
+/// Sorts a message of an answer.
+pub(crate) fn answer(message: Message<'_>) -> Result<Answer<'_>, Malformed> {
+    Ok(match message.kind {
+        message::NOOP | message::OVERRUN => Answer::Nothing,
+        // A dump's end may carry an error number, and then attributes like an error's.
+        message::DONE => match message.payload.first_chunk::<4>() {
+            Some(code) if i32::from_ne_bytes(*code) < 0 => {
+                Answer::Refused(refusal(i32::from_ne_bytes(*code), message.payload.get(4..)))
+            }
+            _ => Answer::Done,
+        },
+        message::ERROR => {
+            let code = message.payload.first_chunk::<4>().ok_or(Malformed::Message)?;
+            match i32::from_ne_bytes(*code) {
+                0 => Answer::Done,
+                code => Answer::Refused(refusal(code, error_attributes(&message))),
+            }
+        }
+        _ => Answer::Content(message),
+    })
+}
+
+/// The attributes behind an error: after the request's header, and its payload unless capped.
+fn error_attributes<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    if message.flags & message::WITH_ATTRIBUTES == 0 {
+        return None;
+    }
+    let request = message.payload.get(4..)?;
+    let length = match message.flags & message::CAPPED {
+        0 => (native_u32(request, 0)? as usize).checked_next_multiple_of(4)?,
+        _ => HEADER,
+    };
+    request.get(length..)
+}
+
+fn refusal(code: i32, attributes: Option<&[u8]>) -> Refusal {
+    let mut refusal = Refusal { errno: Errno(code.saturating_neg()), message: None, offset: None };
+    for attribute in Attributes(attributes.unwrap_or_default()).map_while(Result::ok) {
+        match attribute.kind {
+            ERROR_TEXT => refusal.message = Some(attribute.text().into_boxed_str()),
+            ERROR_OFFSET => refusal.offset = attribute.bytes().ok().map(u32::from_ne_bytes),
+            _ => {}
+        }
+    }
+    refusal
+}
