@@ -11,6 +11,7 @@ pub mod machine;
 pub mod memory;
 pub mod module;
 mod read;
+pub mod settings;
 pub mod sysctl;
 
 pub use sysctl::SysctlError;
