@@ -94,18 +94,23 @@ impl Labels {
         labels
     }
 
+    /// The bits as one number, bit 0 lowest.
+    pub fn to_bits(self) -> u128 {
+        let words = self.0.chunks_exact(4).enumerate();
+        words.fold(0, |bits, (index, bytes)| {
+            let word = <[u8; 4]>::try_from(bytes).map_or(0, u32::from_ne_bytes);
+            bits | u128::from(word) << (32 * index)
+        })
+    }
+
     /// Whether a bit is set.
     pub fn contains(self, bit: u8) -> bool {
-        self.bits().any(|set| set == bit)
+        self.to_bits().checked_shr(bit.into()).is_some_and(|rest| rest & 1 == 1)
     }
 
     /// The bits that are set, lowest first.
     pub fn bits(self) -> impl Iterator<Item = u8> {
-        (0..128u8).filter(move |bit| {
-            let start = usize::from(bit / 32) * 4;
-            let word = [self.0[start], self.0[start + 1], self.0[start + 2], self.0[start + 3]];
-            u32::from_ne_bytes(word) >> (bit % 32) & 1 == 1
-        })
+        (0..128u8).filter(move |bit| self.contains(*bit))
     }
 }
 

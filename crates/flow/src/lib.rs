@@ -19,6 +19,7 @@ mod status;
 mod tuple;
 pub mod units;
 
+pub mod filter;
 pub mod json;
 pub mod text;
 
@@ -27,6 +28,7 @@ pub use entry::{
     ZoneDirection,
 };
 pub use event::EventKind;
+pub use filter::{Filter, FilterError};
 pub use limits::{Limit, Limits, Timeouts};
 pub use protocol::{Family, Protocol};
 pub use state::{
