@@ -13,12 +13,13 @@ use std::time::Duration;
 use ctkeeper_snapshot::{Limit, Limits, SettingKey, Snapshot};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use persist::unsettled;
 pub use persist::{MODPROBE_FILE, MODULES_LOAD_FILE, SYSCTL_FILE};
 pub use proof::MemoryProof;
 pub use refusal::Refusal;
 pub use size::{BUCKETS_STEP, LIMIT_LARGEST, buckets_in_kernel};
 
-use crate::text::grouped;
+use ctkeeper_flow::units;
 use size::Sizing;
 
 /// Name and version of a plan's serialised form.
@@ -204,6 +205,16 @@ pub enum About {
     Files,
 }
 
+impl std::fmt::Display for About {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Limit => "limit",
+            Self::Buckets => "buckets",
+            Self::Files => "files",
+        })
+    }
+}
+
 /// Plans a change. A plan that [is nothing](Plan::is_nothing) is an answer, not a refusal.
 pub fn plan(snapshot: &Snapshot, request: &Request) -> Result<Plan, Refusal> {
     let sizing = Sizing::choose(snapshot, request)?;
@@ -290,7 +301,7 @@ fn add_notes(plan: &mut Plan, snapshot: &Snapshot) {
         plan.notes.push(format!(
             "the size of an entry could not be read here (/proc/slabinfo wants root); reckoned \
              with {} bytes",
-            grouped(plan.memory.entry_bytes)
+            units::count(plan.memory.entry_bytes)
         ));
     }
 }

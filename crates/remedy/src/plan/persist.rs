@@ -10,7 +10,8 @@ use ctkeeper_snapshot::{
 
 use super::size::buckets_in_kernel;
 use super::{About, FileStep, Plan, Reason};
-use crate::text::{grouped, printable};
+use crate::text::printable;
+use ctkeeper_flow::units;
 
 /// Our sysctl lines. The name sorts behind nearly every other: systemd and procps take the last.
 pub const SYSCTL_FILE: &str = "/etc/sysctl.d/zz-ctkeeper.conf";
@@ -41,12 +42,22 @@ fn wishes(value: &ForecastValue) -> impl Iterator<Item = &Assignment> {
     wins.into_iter().chain(&value.lost)
 }
 
-/// Whether every reader gives these values after a reboot.
-pub(crate) fn is_settled(settings: &Settings, limits: Limits) -> bool {
-    READERS.iter().all(|reader| {
-        settings.forecast(*reader).is_some_and(|forecast| {
-            forecast.limit.value == Some(limits.limit.0)
-                && forecast.buckets.value.map(buckets_in_kernel) == Some(limits.buckets)
+/// The first reader that gives other values after a reboot, and what it gives.
+pub(crate) fn unsettled(settings: &Settings, limits: Limits) -> Option<String> {
+    let shown =
+        |value: Option<u64>| value.map_or_else(|| "an unknown value".to_owned(), units::count);
+    READERS.iter().find_map(|reader| {
+        let Some(forecast) = settings.forecast(*reader) else {
+            return Some(format!("what {reader} gives after a reboot is not known"));
+        };
+        let same = forecast.limit.value == Some(limits.limit.0)
+            && forecast.buckets.value.map(buckets_in_kernel) == Some(limits.buckets);
+        (!same).then(|| {
+            format!(
+                "after a reboot {reader} gives a limit of {} and {} buckets",
+                shown(forecast.limit.value),
+                shown(forecast.buckets.value)
+            )
         })
     })
 }
@@ -55,10 +66,10 @@ pub(crate) fn is_settled(settings: &Settings, limits: Limits) -> bool {
 pub(super) fn add_files(plan: &mut Plan, snapshot: &Snapshot) {
     let settings = &snapshot.settings;
     let mut because = |text: String| plan.why.push(Reason { about: About::Files, text });
-    if is_settled(settings, plan.after) {
-        return because("the files give these values after a reboot already".to_owned());
+    match unsettled(settings, plan.after) {
+        None => return because("they give these values after a reboot already".to_owned()),
+        Some(gap) => because(format!("without a change, {gap}")),
     }
-    because("without a change they would give others after a reboot".to_owned());
     if snapshot.module == ModuleState::BuiltIn {
         because(
             "connection tracking is built into this kernel: no file has to load it or give it \
@@ -153,7 +164,7 @@ fn comment_out(line: &Assignment) -> FileStep {
 }
 
 fn value_of(line: &Assignment) -> String {
-    line.value.map_or_else(|| format!("{:?}", printable(&line.text)), grouped)
+    line.value.map_or_else(|| format!("{:?}", printable(&line.text)), units::count)
 }
 
 fn not_ours_to_keep(file: &Path) -> Option<String> {

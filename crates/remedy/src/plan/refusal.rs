@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::text::{grouped, mebibytes, percent};
+use ctkeeper_flow::units;
 
 /// Why a change is not planned: what was asked, the numbers, and what to do.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -12,7 +12,7 @@ pub enum Refusal {
     #[error(
         "a limit of {} is below the {} entries that {namespace} holds now: it would refuse every \
          new connection at once; ask for more (`--target {}`), or free entries first",
-        grouped(*.target), grouped(*.count), .count.saturating_mul(2)
+        units::count(*.target), units::count(*.count), .count.saturating_mul(2)
     )]
     BelowRunningCount {
         /// The limit asked for.
@@ -26,8 +26,8 @@ pub enum Refusal {
     #[error(
         "a limit of {} needs {} (one namespace at the limit, the others at 1.5 times what they \
          hold, the buckets), and {} of the {} free are {}; {}",
-        grouped(*.limit), mebibytes(*.needed), percent(*.share), mebibytes(*.free),
-        mebibytes(*.budget), way_out(*.needed, *.free, *.largest)
+        units::count(*.limit), units::mebibytes(*.needed), units::percent(*.share), units::mebibytes(*.free),
+        units::mebibytes(*.budget), way_out(*.needed, *.free, *.largest)
     )]
     BeyondMemory {
         /// The limit asked for or needed.

@@ -10,7 +10,8 @@ use ctkeeper_snapshot::{
 use super::persist::wanted_by_files;
 use super::proof::{Memory, MemoryProof};
 use super::{About, Access, Persist, Reason, Refusal, Request};
-use crate::text::{grouped, mebibytes, percent, printable};
+use crate::text::printable;
+use ctkeeper_flow::units;
 
 /// The kernel rounds buckets up to whole pages of 8-byte list heads (`nf_ct_alloc_hashtable`,
 /// net/netfilter/nf_conntrack_core.c, Linux 6.18): 512 with pages of 4 KiB.
@@ -164,8 +165,8 @@ fn stays_because(snapshot: &Snapshot, limit: u64, persist: Persist) -> String {
         Some(fullest) => format!(
             "enough: the fullest namespace ({}) holds {}, {} of it",
             printable(&fullest.label()),
-            grouped(fullest.count),
-            percent(fullest.count as f64 / limit.max(1) as f64)
+            units::count(fullest.count),
+            units::percent(fullest.count as f64 / limit.max(1) as f64)
         ),
         None => "no namespace tracks anything".to_owned(),
     }
@@ -179,7 +180,7 @@ fn by_files(snapshot: &Snapshot, running: u64) -> Option<Wish> {
         "{} line {} asks for it{}",
         printable(&wanted.file.display().to_string()),
         wanted.line,
-        if running > 0 { format!(", and {} runs", grouped(running)) } else { String::new() }
+        if running > 0 { format!(", and {} runs", units::count(running)) } else { String::new() }
     );
     Some(Wish::chosen(value, why))
 }
@@ -191,7 +192,7 @@ fn by_refusals(snapshot: &Snapshot, request: &Request, limit: u64) -> Option<Wis
         format!(
             "{what}, and how many connections there would be is not known: \
              {TIMES_WHEN_FULL} times {}, rounded up to a power of two",
-            grouped(limit)
+            units::count(limit)
         )
     };
     let full = snapshot.namespaces.iter().find_map(|n| full_because(n, snapshot, request));
@@ -204,10 +205,17 @@ fn full_because(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -
     let refused = refused(namespace, snapshot, request);
     let share = namespace.share()?;
     if refused > 0 && share >= FULL / 2.0 {
-        return Some(format!("the table of {name} is full: {} packets refused", grouped(refused)));
+        return Some(format!(
+            "the table of {name} is full: {} packets refused",
+            units::count(refused)
+        ));
     }
     (share >= FULL).then(|| {
-        format!("the table of {name} is full to {} ({})", percent(share), grouped(namespace.count))
+        format!(
+            "the table of {name} is full to {} ({})",
+            units::percent(share),
+            units::count(namespace.count)
+        )
     })
 }
 
@@ -234,17 +242,9 @@ fn logged_full(snapshot: &Snapshot, request: &Request) -> Option<String> {
     let changed = request.changed_at.unwrap_or(0);
     let last = snapshot.log.full.iter().filter_map(|report| report.last_ms).max()?;
     let ago = Duration::from_millis(snapshot.taken.boottime_ms.checked_sub(last)?);
-    (last > changed && last > 0)
-        .then(|| format!("the kernel log says that the table was full {} ago", rough_duration(ago)))
-}
-
-fn rough_duration(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86400),
-    }
+    (last > changed && last > 0).then(|| {
+        format!("the kernel log says that the table was full {} ago", units::duration(ago))
+    })
 }
 
 /// The namespace that will hold most is to stay under half of the limit.
@@ -256,12 +256,12 @@ fn by_growth(snapshot: &Snapshot, horizon: Duration) -> Option<Wish> {
     let grown = if count > most.count {
         format!(
             "{name} holds {} and grows: {} in {}",
-            grouped(most.count),
-            grouped(count),
-            rough_duration(far)
+            units::count(most.count),
+            units::count(count),
+            units::duration(far)
         )
     } else {
-        format!("{name} holds {}", grouped(count))
+        format!("{name} holds {}", units::count(count))
     };
     let why = format!("{grown}; kept under half, rounded up to a power of two");
     Some(Wish::chosen(round_up(count.saturating_mul(2)), why))
@@ -332,7 +332,7 @@ impl Fit<'_> {
                 let allows = refusal.memory_share_that_allows();
                 let why = format!(
                     "cut down to the memory budget from {} ({}){}",
-                    grouped(wish.limit),
+                    units::count(wish.limit),
                     wish.why,
                     allows.map_or_else(String::new, |share| format!(
                         "; `--memory-share {share}%` allows that"
@@ -386,9 +386,9 @@ impl Fit<'_> {
         if !proof.holds() {
             notes.push(format!(
                 "the limit that runs already may take {} at the limit, over {} of the {} free",
-                mebibytes(proof.needed),
-                percent(proof.share),
-                mebibytes(proof.free())
+                units::mebibytes(proof.needed),
+                units::percent(proof.share),
+                units::mebibytes(proof.free())
             ));
         }
         let why = vec![reason(About::Limit, why), reason(About::Buckets, why_buckets)];
@@ -407,7 +407,7 @@ impl Fit<'_> {
             Some(before) if before > 2.0 => format!(
                 "; with {} it would be {before:.0}, and from 16 to 40 on new connections fail \
                  without a log line",
-                grouped(self.buckets_now())
+                units::count(self.buckets_now())
             ),
             _ => String::new(),
         };

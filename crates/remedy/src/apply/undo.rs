@@ -1,0 +1,63 @@
+//! What an undo asks before it begins.
+
+use ctkeeper_snapshot::SettingKey;
+
+use super::{Hands, values, would_refuse};
+use crate::error::Error;
+use crate::journal::{Change, ChangeState, Journal};
+use crate::root::Root;
+use crate::text::printable;
+
+/// The change of that name, or the last one in force.
+pub(super) fn find_done(id: Option<&str>, journal: &Journal<'_>) -> Result<Change, Error> {
+    let mut changes = journal.changes()?;
+    let index = match id {
+        Some(id) => changes.iter().position(|change| change.id == id),
+        None => changes.iter().rposition(|change| change.state == ChangeState::Done),
+    };
+    let Some(index) = index else {
+        let none = "no change is in force: there is nothing to undo".to_owned();
+        let unknown = |id| format!("there is no change {:?}", printable(id));
+        return Err(Error::NothingToUndo(id.map_or(none, unknown)));
+    };
+    let later = changes.split_off(index + 1);
+    let Some(change) = changes.pop() else { return Err(Error::NothingToUndo(String::new())) };
+    if change.state != ChangeState::Done {
+        let text = format!("change {} is {} already", change.id, change.state);
+        return Err(Error::NothingToUndo(text));
+    }
+    match later.into_iter().rev().find(|later| later.state == ChangeState::Done) {
+        Some(later) => Err(Error::LaterChange { id: change.id, later: later.id }),
+        None => Ok(change),
+    }
+}
+
+/// What an undo would put back must be what the change made.
+pub(super) fn check_unchanged(change: &Change, force: bool, root: &Root) -> Result<(), Error> {
+    if force {
+        return Ok(());
+    }
+    let mut what = Vec::new();
+    for file in &change.files {
+        let now = root.state(&file.path)?;
+        if !now.reads_like(&file.after) && !now.reads_like(&file.before) {
+            what.push(file.path.display().to_string());
+        }
+    }
+    for step in &change.running {
+        if !values::is_at(*step, step.to) && !values::is_at(*step, step.from) {
+            what.push(format!("{} ({} now)", step.key.sysctl(), values::read(step.key)?));
+        }
+    }
+    if what.is_empty() { Ok(()) } else { Err(Error::ChangedSince { id: change.id.clone(), what }) }
+}
+
+/// The limit that comes back must not be below what a namespace holds now.
+pub(super) fn check_above_count(change: &Change, hands: &mut Hands<'_>) -> Result<(), Error> {
+    let Some((namespace, count)) = would_refuse(&change.running, |s| (s.to, s.from), hands) else {
+        return Ok(());
+    };
+    let limit = change.running.iter().find(|s| s.key == SettingKey::Limit);
+    let limit = limit.map_or(0, |step| step.from);
+    Err(Error::UndoBelowCount { id: change.id.clone(), limit, namespace, count })
+}
