@@ -299,18 +299,18 @@ struct Fit<'a> {
 impl Fit<'_> {
     /// The limit stays or falls: memory is asked for buckets alone.
     fn within(&self, wish: Wish) -> Sizing {
-        let running = self.buckets_now();
-        let budget = self.memory.proof(Limits { limit: Limit(1), buckets: 1 }).budget;
-        let fits = |buckets: u64| buckets == running || buckets.saturating_mul(8) <= budget;
-        let buckets = self.bucket_choices(wish.limit).into_iter().find(|b| fits(*b));
-        self.sizing(wish.limit, buckets.unwrap_or(running), wish.why, None)
+        let buckets = self.best_buckets(wish.limit).unwrap_or_else(|| {
+            // Two entries a bucket will do, and never more than the budget for buckets alone.
+            let fewest = self.buckets_at_load(wish.limit, 2);
+            let alone = self.memory.proof(Limits { limit: Limit(1), buckets: fewest });
+            if alone.bucket_bytes <= alone.budget { fewest } else { self.buckets_now() }
+        });
+        self.sizing(wish.limit, buckets, wish.why, None)
     }
 
     /// The limit rises: with one entry a bucket, else with two, else less high.
     fn raise(&self, wish: Wish) -> Result<Sizing, Refusal> {
-        let proof = |buckets| self.memory.proof(Limits { limit: Limit(wish.limit), buckets });
-        let buckets = self.bucket_choices(wish.limit).into_iter().find(|b| proof(*b).holds());
-        if let Some(buckets) = buckets {
+        if let Some(buckets) = self.best_buckets(wish.limit) {
             return Ok(self.sizing(wish.limit, buckets, wish.why, None));
         }
         let refusal = self.beyond_memory(wish.limit);
@@ -323,7 +323,8 @@ impl Fit<'_> {
     fn cut_down(&self, wish: &Wish, refusal: Refusal) -> Result<Sizing, Refusal> {
         let largest = self.largest(wish.limit);
         match self.running.and_then(|running| running.limit.entries()) {
-            Some(running) if largest <= running => {
+            // A limit that is still below what a namespace holds would help nobody.
+            Some(running) if largest <= running || largest < self.fullest_count() => {
                 let wish = Wish::chosen(running, "stays: memory allows no more".to_owned());
                 Ok(Sizing { unmet: Some(refusal), ..self.within(wish) })
             }
@@ -338,9 +339,22 @@ impl Fit<'_> {
                         "; `--memory-share {share}%` allows that"
                     ))
                 );
-                Ok(self.sizing(largest, self.buckets_at_load(largest, 2), why, None))
+                let buckets = self.best_buckets(largest);
+                let buckets = buckets.unwrap_or_else(|| self.buckets_at_load(largest, 2));
+                Ok(self.sizing(largest, buckets, why, None))
             }
         }
+    }
+
+    /// The buckets to wish for with a limit, of those that memory allows.
+    fn best_buckets(&self, limit: u64) -> Option<u64> {
+        let limits = |buckets| Limits { limit: Limit(limit), buckets };
+        let holds = |buckets: &u64| self.memory.proof(limits(*buckets)).holds();
+        self.bucket_choices(limit).into_iter().find(holds)
+    }
+
+    fn fullest_count(&self) -> u64 {
+        self.snapshot.fullest().map_or(0, |namespace| namespace.count)
     }
 
     fn beyond_memory(&self, limit: u64) -> Refusal {
@@ -362,11 +376,11 @@ impl Fit<'_> {
     }
 
     /// Numbers of buckets to try, best first: never fewer than run.
-    fn bucket_choices(&self, limit: u64) -> Vec<u64> {
+    fn bucket_choices(&self, limit: u64) -> [u64; 3] {
         let wanted = wanted_by_files(&self.snapshot.settings, SettingKey::Buckets);
         let wanted = wanted.and_then(|wanted| wanted.value).map_or(0, buckets_in_kernel);
         let healthy = self.buckets_at_load(limit, 1);
-        vec![healthy.max(wanted), healthy, self.buckets_at_load(limit, 2)]
+        [healthy.max(wanted), healthy, self.buckets_at_load(limit, 2)]
     }
 
     fn buckets_at_load(&self, limit: u64, entries: u64) -> u64 {
