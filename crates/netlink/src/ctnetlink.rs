@@ -94,11 +94,14 @@ impl Conntrack {
         let flags = message::DUMP;
         let request = self.request(operation, message_type::GET_STATS_CPU, flags, 0, |_| ())?;
         let mut cpus = Vec::new();
-        self.socket.exchange(operation, &String::new, &request, |message| {
+        let answer = self.socket.exchange(operation, &String::new, &request, |message| {
             let (_, cpu) = message.netfilter_header()?;
             cpus.push((cpu, decode::statistics(message.attributes()?)?));
             Ok(false)
-        })?;
+        });
+        // Unless the kernel ended the dump itself, it is still on the socket.
+        self.is_mid_dump = !matches!(answer, Ok(()) | Err(Error::Kernel { .. }));
+        answer?;
         cpus.sort_by_key(|(cpu, _)| *cpu);
         Ok(cpus.into_iter().map(|(_, statistics)| statistics).collect())
     }

@@ -2,6 +2,9 @@
 //!
 //! * [`Conntrack`] is a socket to one namespace's table: count and limit, statistics, whole,
 //!   filtered and sampled dumps; creating, changing and deleting entries.
+//! * [`Events`] are a namespace's events, with exact account of losses; [`Follower`] reads the
+//!   table again after one.
+//! * [`nftables`] summarises a namespace's rules.
 //! * [`netns`] names, holds, lists and visits network namespaces without moving the caller's thread.
 //! * [`Availability`] tells, without changing anything, whether there is something to talk to:
 //!   a netlink request can load modules, so nothing is opened unless it is [`Availability::Ready`].
@@ -27,8 +30,6 @@
 //! # }
 //! ```
 
-#![allow(dead_code, reason = "events come with the next commit")]
-
 mod attribute;
 mod availability;
 mod change;
@@ -37,8 +38,10 @@ mod decode;
 mod encode;
 mod enumerate;
 mod error;
+mod events;
 mod filter;
 pub mod netns;
+pub mod nftables;
 mod socket;
 mod sys;
 mod wire;
@@ -48,5 +51,6 @@ pub use change::Batch;
 pub use ctnetlink::{Conntrack, Dump, GlobalStatistics};
 pub use encode::Change;
 pub use error::{Errno, Error, Operation};
+pub use events::{Event, EventKind, Events, Follower, Groups, Notice, Reading};
 pub use filter::DumpFilter;
 pub use wire::Malformed;

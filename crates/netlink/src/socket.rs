@@ -116,6 +116,11 @@ impl Socket {
         message.port == self.port && within
     }
 
+    /// The netlink port that the kernel gave it.
+    pub(crate) const fn port(&self) -> u32 {
+        self.port
+    }
+
     /// Sends one request and hands each message of its answer to `take`, until the answer ends:
     /// after an acknowledgement, a dump's end, an error, or when `take` returns true.
     pub(crate) fn exchange(
@@ -123,26 +128,41 @@ impl Socket {
         operation: Operation,
         object: &dyn Fn() -> String,
         request: &[u8],
-        mut take: impl FnMut(Message<'_>) -> Result<bool, Malformed>,
+        take: impl FnMut(Message<'_>) -> Result<bool, Malformed>,
     ) -> Result<(), Error> {
+        self.exchange_with(&mut [0; SMALL_BUFFER], operation, object, request, take).map(drop)
+    }
+
+    /// As [`Self::exchange`], for answers whose parts may be larger than the small buffer; returns
+    /// whether a dump was interrupted by a change.
+    pub(crate) fn exchange_with(
+        &self,
+        buffer: &mut [u8],
+        operation: Operation,
+        object: &dyn Fn() -> String,
+        request: &[u8],
+        mut take: impl FnMut(Message<'_>) -> Result<bool, Malformed>,
+    ) -> Result<bool, Error> {
+        let malformed = |cause| Error::Malformed { operation, cause };
         let sequence = sequence_of(request);
+        let mut interrupted = false;
         self.send(operation, request)?;
-        let mut buffer = [0; SMALL_BUFFER];
         loop {
-            for message in Messages(self.receive(operation, &mut buffer)?) {
-                let message = message.map_err(|cause| Error::Malformed { operation, cause })?;
+            for message in Messages(self.receive(operation, buffer)?) {
+                let message = message.map_err(malformed)?;
                 if !self.is_answer(&message, sequence, sequence) {
                     continue;
                 }
-                match answer(message).map_err(|cause| Error::Malformed { operation, cause })? {
+                interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
+                match answer(message).map_err(malformed)? {
                     Answer::Nothing => {}
-                    Answer::Done => return Ok(()),
+                    Answer::Done => return Ok(interrupted),
                     Answer::Refused(refusal) => {
                         return Err(refusal.into_error(operation, object()));
                     }
                     Answer::Content(message) => {
-                        if take(message).map_err(|cause| Error::Malformed { operation, cause })? {
-                            return Ok(());
+                        if take(message).map_err(malformed)? {
+                            return Ok(interrupted);
                         }
                     }
                 }
