@@ -346,3 +346,6 @@ fn proxied(container: &Attribute<'_>) -> Result<SynProxy> {
     }
     Ok(proxied)
 }
+
+#[cfg(test)]
+mod tests;

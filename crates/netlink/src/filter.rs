@@ -153,3 +153,98 @@ impl DumpFilter {
 const fn flag(is_given: bool, flag: u32) -> u32 {
     if is_given { flag } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use ctkeeper_flow::{Tuple, Zone};
+
+    use super::*;
+    use crate::wire::Messages;
+
+    fn sent(filter: DumpFilter) -> (u8, Vec<u16>) {
+        let mut builder = Builder::default();
+        builder.begin(0, 0, 0, filter.family_number());
+        filter.write(&mut builder);
+        assert!(builder.end());
+        let message = Messages(builder.bytes()).next().unwrap().unwrap();
+        let kinds = message.attributes().unwrap().map(|attribute| attribute.unwrap().kind);
+        (message.netfilter_header().unwrap().0, kinds.collect())
+    }
+
+    #[test]
+    fn no_tuple_is_sent_for_ipv6_or_no_family() {
+        let protocol = Some(Protocol::TCP);
+        let conditions = DumpFilter { protocol, destination_port: Some(80), ..DumpFilter::ALL };
+        assert_eq!(sent(conditions), (0, vec![]));
+        let v6 = DumpFilter { family: Some(Family::Ipv6), ..conditions };
+        assert_eq!(sent(v6), (10, vec![]));
+        let v4 = DumpFilter { family: Some(Family::Ipv4), ..conditions };
+        assert_eq!(sent(v4), (2, vec![entry::TUPLE_ORIGINAL, entry::FILTER]));
+        let contradiction = DumpFilter { source: Some(Ipv4Addr::LOCALHOST), ..v6 };
+        assert_eq!(sent(contradiction), (10, vec![]));
+    }
+
+    #[test]
+    fn an_ipv4_address_implies_the_family() {
+        let filter = DumpFilter { source: Some(Ipv4Addr::LOCALHOST), ..DumpFilter::ALL };
+        assert_eq!(sent(filter), (2, vec![entry::TUPLE_ORIGINAL, entry::FILTER]));
+    }
+
+    #[test]
+    fn a_port_alone_is_left_to_the_recheck() {
+        let family = Some(Family::Ipv4);
+        let filter = DumpFilter { family, source_port: Some(1), ..DumpFilter::ALL };
+        assert_eq!(sent(filter), (2, vec![]));
+    }
+
+    /// The kernel refuses an empty status mask, which every entry meets.
+    #[test]
+    fn an_empty_status_mask_is_not_sent() {
+        let none = Status::default();
+        let filter = DumpFilter { status: Some((none, none)), ..DumpFilter::ALL };
+        assert_eq!(sent(filter), (0, vec![]));
+        assert!(filter.matches(&Flow::default()));
+    }
+
+    #[test]
+    fn every_condition_counts() {
+        let original = Tuple::with_ports(
+            Protocol::TCP,
+            (Ipv4Addr::new(10, 0, 0, 1).into(), 4000),
+            (Ipv4Addr::new(10, 0, 0, 2).into(), 80),
+        );
+        let flow = Flow {
+            original,
+            mark: Some(Mark(0x12)),
+            status: Status::ASSURED,
+            zone: Zone::both(3),
+            ..Flow::default()
+        };
+        let right = DumpFilter {
+            family: Some(Family::Ipv4),
+            mark: Some((Mark(0x2), 0xf)),
+            status: Some((Status::ASSURED, Status::ASSURED)),
+            zone: Some(3),
+            protocol: Some(Protocol::TCP),
+            source: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            destination: Some(Ipv4Addr::new(10, 0, 0, 2)),
+            source_port: Some(4000),
+            destination_port: Some(80),
+        };
+        assert!(right.matches(&flow));
+        let wrong = [
+            DumpFilter { family: Some(Family::Ipv6), ..right },
+            DumpFilter { mark: Some((Mark(0x2), 0xff)), ..right },
+            DumpFilter { status: Some((Status::default(), Status::ASSURED)), ..right },
+            DumpFilter { zone: Some(0), ..right },
+            DumpFilter { protocol: Some(Protocol::UDP), ..right },
+            DumpFilter { source: Some(Ipv4Addr::new(10, 0, 0, 2)), ..right },
+            DumpFilter { destination: Some(Ipv4Addr::new(10, 0, 0, 1)), ..right },
+            DumpFilter { source_port: Some(80), ..right },
+            DumpFilter { destination_port: Some(4000), ..right },
+        ];
+        for filter in wrong {
+            assert!(!filter.matches(&flow), "{filter:?}");
+        }
+    }
+}

@@ -247,3 +247,79 @@ fn refusal(code: i32, attributes: Option<&[u8]>) -> Refusal {
     }
     refusal
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A GET without a tuple: `-EINVAL`, capped, no text (Linux 6.18).
+    const REFUSED: [u8; 36] = [
+        0x24, 0, 0, 0, 2, 0, 0, 1, 7, 0, 0, 0, 0x41, 0x6a, 0, 0, 0xea, 0xff, 0xff, 0xff, 0x14, 0,
+        0, 0, 1, 1, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0,
+    ];
+
+    /// A dump with four stray bytes behind its filter: `-EINVAL` and the kernel's words.
+    const EXPLAINED: [u8; 80] = [
+        0x50, 0, 0, 0, 2, 0, 0, 3, 7, 0, 0, 0, 0xbf, 0x69, 0, 0, 0xea, 0xff, 0xff, 0xff, 0x20, 0,
+        0, 0, 1, 1, 1, 3, 7, 0, 0, 0, 0, 0, 0, 0, 0x2c, 0, 1, 0, b'b', b'y', b't', b'e', b's',
+        b' ', b'l', b'e', b'f', b't', b'o', b'v', b'e', b'r', b' ', b'a', b'f', b't', b'e', b'r',
+        b' ', b'p', b'a', b'r', b's', b'i', b'n', b'g', b' ', b'a', b't', b't', b'r', b'i', b'b',
+        b'u', b't', b'e', b's', 0,
+    ];
+
+    fn refusal_of(bytes: &[u8]) -> Refusal {
+        let message = Messages(bytes).next().unwrap().unwrap();
+        match answer(message).unwrap() {
+            Answer::Refused(refusal) => refusal,
+            _ => panic!("not a refusal"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_words() {
+        let refusal = refusal_of(&REFUSED);
+        assert_eq!(refusal.errno, Errno(libc::EINVAL));
+        assert_eq!(refusal.message, None);
+    }
+
+    #[test]
+    fn a_refusal_with_the_kernels_words() {
+        let refusal = refusal_of(&EXPLAINED);
+        assert_eq!(refusal.message.as_deref(), Some("bytes leftover after parsing attributes"));
+        assert_eq!(refusal.offset, None);
+    }
+
+    /// Without `NETLINK_CAP_ACK` the whole request stands before the attributes.
+    #[test]
+    fn a_refusal_that_repeats_the_request() {
+        let mut bytes = vec![0; 16];
+        bytes.extend_from_slice(&(-libc::ERANGE).to_ne_bytes());
+        bytes.extend_from_slice(&20_u32.to_ne_bytes());
+        bytes.extend_from_slice(&[0; 16]);
+        bytes.extend_from_slice(&[8, 0, ERROR_OFFSET as u8, 0, 44, 0, 0, 0]);
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&message::ERROR.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&message::WITH_ATTRIBUTES.to_ne_bytes());
+        let refusal = refusal_of(&bytes);
+        assert_eq!(refusal.errno, Errno(libc::ERANGE));
+        assert_eq!(refusal.offset, Some(44));
+    }
+
+    #[test]
+    fn a_dump_may_end_in_failure() {
+        let mut bytes = vec![20, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend_from_slice(&(-libc::EINTR).to_ne_bytes());
+        assert_eq!(refusal_of(&bytes).errno, Errno(libc::EINTR));
+        bytes[16..].copy_from_slice(&[0; 4]);
+        let message = Messages(&bytes).next().unwrap().unwrap();
+        assert!(matches!(answer(message), Ok(Answer::Done)));
+    }
+
+    #[test]
+    fn an_error_without_a_number_is_malformed() {
+        let bytes = [18, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+        let message = Messages(&bytes).next().unwrap().unwrap();
+        assert!(answer(message).is_err());
+    }
+}

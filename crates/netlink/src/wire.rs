@@ -330,3 +330,88 @@ fn native_u16(bytes: &[u8], at: usize) -> Option<u16> {
 pub(crate) fn native_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = ((HEADER + payload.len()) as u32).to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&[0; 12]);
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn messages_follow_one_another_aligned() {
+        let mut bytes = message(b"abcde");
+        bytes.extend_from_slice(&[0; 3]);
+        bytes.extend(message(b"f"));
+        let payloads: Vec<_> = Messages(&bytes).map(|m| m.unwrap().payload.to_vec()).collect();
+        assert_eq!(payloads, [b"abcde".to_vec(), b"f".to_vec()]);
+    }
+
+    #[test]
+    fn impossible_lengths_end_the_walk() {
+        for length in [0_u32, 15, 22, u32::MAX] {
+            let mut bytes = message(b"abcde");
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            let mut messages = Messages(&bytes);
+            assert_eq!(messages.next().map(|m| m.is_err()), Some(true), "{length}");
+            assert!(messages.next().is_none());
+        }
+        for bytes in [&[0, 0, 1, 0][..], &[3, 0, 1, 0], &[9, 0, 1, 0, 7, 7, 7, 7], &[8, 0]] {
+            let mut attributes = Attributes(bytes);
+            assert!(matches!(attributes.next(), Some(Err(Malformed::Attribute))));
+            assert!(attributes.next().is_none());
+        }
+    }
+
+    #[test]
+    fn values_shorter_than_their_type_are_refused() {
+        let attribute = Attribute { kind: 7, value: &[1, 2, 3] };
+        assert_eq!(attribute.be32(), Err(Malformed::Value(7)));
+        assert_eq!(attribute.be16(), Ok(0x0102));
+        assert_eq!(attribute.u8(), Ok(1));
+    }
+
+    #[test]
+    fn text_ends_at_its_nul_and_may_be_anything() {
+        assert_eq!(Attribute { kind: 1, value: b"ftp\0junk" }.text(), "ftp");
+        assert_eq!(Attribute { kind: 1, value: b"ftp" }.text(), "ftp");
+        assert_eq!(Attribute { kind: 1, value: b"\xff" }.text(), "\u{fffd}");
+    }
+
+    #[test]
+    fn what_is_built_reads_back() {
+        let mut builder = Builder::default();
+        builder.begin(0x101, 5, 9, 2);
+        builder.nest(1, |outer| {
+            outer.put_u8(2, 7);
+            outer.nest(3, |inner| inner.put_be64(4, 1));
+        });
+        builder.put_text(5, "x");
+        assert!(builder.end());
+        let message = Messages(builder.bytes()).next().unwrap().unwrap();
+        assert_eq!((message.kind, message.flags, message.sequence), (0x101, 5, 9));
+        assert_eq!(message.netfilter_header(), Ok((2, 0)));
+        let attributes: Vec<_> = message.attributes().unwrap().map(Result::unwrap).collect();
+        assert_eq!(attributes[0].kind, 1);
+        let inside: Vec<_> = attributes[0].nested().map(Result::unwrap).collect();
+        assert_eq!(inside[0].u8(), Ok(7));
+        assert_eq!(inside[1].nested().next().unwrap().unwrap().be64(), Ok(1));
+        assert_eq!(attributes[1].value, b"x\0");
+    }
+
+    #[test]
+    fn a_message_with_too_long_a_value_leaves_nothing_behind() {
+        let mut builder = Builder::default();
+        builder.begin(1, 0, 1, 0);
+        assert!(builder.end());
+        let before = builder.bytes().len();
+        builder.begin(1, 0, 2, 0);
+        builder.put(1, &vec![0; 70_000]);
+        assert!(!builder.end());
+        assert_eq!(builder.bytes().len(), before);
+    }
+}
