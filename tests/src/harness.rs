@@ -39,7 +39,7 @@ fn trial(case: Case) -> Trial {
         if let Some(reason) = case.needs.iter().find_map(|need| need.missing()) {
             return refuse(reason);
         }
-        (case.run)().map_err(|error| Failed::from(format!("{error:?}")))?;
+        (case.run)().map_err(|error| Failed::from(format!("{error:#}")))?;
         Ok(Completion::Completed)
     })
 }

@@ -7,13 +7,15 @@
 //! lock across processes, and put back by whoever comes next (see [`HostValues`]).
 
 mod binary;
+mod doctor;
 mod fill;
 mod harness;
 mod host_values;
 mod namespace;
 
 pub use binary::{Output, ctkeeper, ctkeeper_path, run};
-pub use fill::ensure_harmless;
+pub use doctor::{Report, doctor, report_of};
+pub use fill::{Filling, ensure_harmless, fill, filled};
 pub use harness::{Case, Need, main};
 pub use host_values::HostValues;
 pub use namespace::Namespace;

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
+use ctkeeper_observe::Selection;
 
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
-use crate::exit;
+use crate::commands::generate::GenerateArgs;
+use crate::exit::{self, UsageError};
 
 /// Connection tracking: is this host all right, who fills the table, and the fix that lasts.
 ///
@@ -45,12 +47,28 @@ pub(crate) struct Global {
     pub(crate) color: ColorChoice,
 }
 
+impl Global {
+    /// The namespaces that `--netns` names: all of them without it.
+    pub(crate) fn selection(&self) -> Result<Selection, UsageError> {
+        match self.netns.as_deref() {
+            None | Some("all") => Ok(Selection::All),
+            Some(name) => name
+                .parse()
+                .map(Selection::One)
+                .map_err(|error| UsageError(format!("--netns: {error}"))),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Is this host all right? Findings by severity, each with the command that fixes it
     Doctor(DoctorArgs),
     /// A finding in full: why, evidence, remedies, traps
     Explain(ExplainArgs),
+    /// Write man pages and shell completions
+    #[command(hide = true)]
+    Generate(GenerateArgs),
 }
 
 /// The command line, or the exit code after its help, version or error has been printed.

@@ -1,19 +1,214 @@
 //! `ctkeeper doctor`: one Snapshot, judged.
 
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
+use ctkeeper_diagnosis::{Report, Thresholds, diagnose};
+use ctkeeper_observe::{DEFAULT_NOTE, Observer, Options};
+use ctkeeper_snapshot::Snapshot;
 
 use crate::cli::Global;
-use crate::exit;
-use crate::ui::Screen;
+use crate::exit::UsageError;
+use crate::ui::{Screen, report};
+
+/// Thresholds of this host, if somebody has changed any.
+const THRESHOLDS: &str = "/etc/ctkeeper/thresholds.toml";
 
 /// Options of `ctkeeper doctor`.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct DoctorArgs {}
+#[command(after_help = "Examples:
+  ctkeeper                      judge this host, every network namespace
+  ctkeeper doctor --window 2s   look twice, 2 s apart: are packets being refused just now?
+  ctkeeper doctor --watch       look again every 2 s
+  ctkeeper doctor --netns web   one namespace
+  ctkeeper doctor --save f.json; ctkeeper doctor --from f.json    judge it elsewhere, or later
+
+Exit codes: 0 ok, 1 warning, 2 critical, 3 could not tell, 64 wrong command line.
+Without --window, rates are held against the last look, whose counters are kept in
+/run/ctkeeper/last-look.json (--no-note: neither read nor written). Looking changes nothing else.")]
+pub(crate) struct DoctorArgs {
+    /// Look twice, this far apart, and judge what moved: 2s, 500ms, 1m
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "from")]
+    window: Option<Duration>,
+
+    /// Look again and again, this often [default when given alone: 2s]
+    #[arg(
+        long, value_name = "EVERY", value_parser = duration, num_args = 0..=1,
+        default_missing_value = "2s", conflicts_with = "from"
+    )]
+    watch: Option<Duration>,
+
+    /// Judge a saved snapshot instead of this host (`-` for standard input)
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
+    /// Save the snapshot that is judged (`-` for standard output, instead of the report)
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+
+    /// Read thresholds from this file [default: /etc/ctkeeper/thresholds.toml, if there]
+    #[arg(long, value_name = "FILE")]
+    thresholds: Option<PathBuf>,
+
+    /// Read the host's settings files below this folder instead of /
+    #[arg(long, value_name = "DIR", default_value = "/", hide_default_value = true)]
+    root: PathBuf,
+
+    /// Neither read nor leave the note of the last look
+    #[arg(long)]
+    no_note: bool,
+}
 
 /// Takes or loads a Snapshot, judges it, prints the findings.
-pub(crate) fn run(_args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let _screen = Screen::stdout(global.color);
-    Ok(ExitCode::from(exit::OK))
+pub(crate) fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let thresholds = read_thresholds(args.thresholds.as_deref())?;
+    if let Some(file) = &args.from {
+        return judge(&load(file)?, &thresholds, args, global);
+    }
+    let mut observer = Observer::new(options(args, global)?);
+    loop {
+        let mut snapshot = observer.snapshot()?;
+        snapshot.unfinished_change = unfinished_change(&args.root);
+        let code = judge(&snapshot, &thresholds, args, global)?;
+        match args.watch {
+            None => return Ok(code),
+            Some(pause) => thread::sleep(pause),
+        }
+    }
+}
+
+/// A change that `ctkeeper fix` began below `root` and that nobody finished.
+fn unfinished_change(root: &Path) -> Option<String> {
+    ctkeeper_remedy::unfinished(&ctkeeper_remedy::Root::open(root).ok()?)
+}
+
+fn options(args: &DoctorArgs, global: &Global) -> anyhow::Result<Options> {
+    Ok(Options {
+        namespaces: global.selection()?,
+        window: args.window,
+        note: (!args.no_note).then(|| PathBuf::from(DEFAULT_NOTE)),
+        root: args.root.clone(),
+        ..Options::default()
+    })
+}
+
+fn judge(
+    snapshot: &Snapshot,
+    thresholds: &Thresholds,
+    args: &DoctorArgs,
+    global: &Global,
+) -> anyhow::Result<ExitCode> {
+    let verdict = diagnose(snapshot, thresholds);
+    let code = ExitCode::from(verdict.exit_code);
+    if let Some(file) = &args.save {
+        save(snapshot, file)?;
+        if is_stream(file) {
+            return Ok(code);
+        }
+    }
+    print(&verdict, args, global)?;
+    Ok(code)
+}
+
+fn print(verdict: &Report, args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
+    let screen = Screen::stdout(global.color);
+    let mut out = io::stdout().lock();
+    if global.json {
+        let json = if args.watch.is_some() {
+            serde_json::to_string(verdict)?
+        } else {
+            serde_json::to_string_pretty(verdict)?
+        };
+        writeln!(out, "{json}")?;
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    if args.watch.is_some() && screen.is_terminal() {
+        text.extend_from_slice(CLEAR);
+    }
+    report::draw(&mut text, &screen, verdict)?;
+    // One write a picture, so that a watched screen does not flicker.
+    out.write_all(&text)?;
+    Ok(out.flush()?)
+}
+
+/// Cursor to the top, then erase what is below (ECMA-48, CUP and ED).
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+
+fn read_thresholds(file: Option<&Path>) -> anyhow::Result<Thresholds> {
+    let path = file.unwrap_or(Path::new(THRESHOLDS));
+    match fs::read_to_string(path) {
+        Ok(text) => Thresholds::from_toml(&text)
+            .with_context(|| format!("the thresholds in {}", path.display())),
+        Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {
+            Ok(Thresholds::default())
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+fn load(file: &Path) -> anyhow::Result<Snapshot> {
+    let mut json = String::new();
+    let read = if is_stream(file) {
+        io::stdin().read_to_string(&mut json)
+    } else {
+        fs::File::open(file).and_then(|mut open| open.read_to_string(&mut json))
+    };
+    read.with_context(|| format!("reading the snapshot {}", file.display()))?;
+    Snapshot::from_json(&json).with_context(|| format!("the file {}", file.display()))
+}
+
+fn save(snapshot: &Snapshot, file: &Path) -> anyhow::Result<()> {
+    let json = snapshot.to_json()? + "\n";
+    if is_stream(file) {
+        return Ok(io::stdout().write_all(json.as_bytes())?);
+    }
+    fs::write(file, json).with_context(|| format!("saving the snapshot to {}", file.display()))
+}
+
+fn is_stream(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// `2s`, `500ms`, `1m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, UsageError> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits.trim().parse().map_err(|_| not_a_time(text))?;
+    let factor = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(not_a_time(text)),
+    };
+    let time = Duration::try_from_secs_f64(number * factor).map_err(|_| not_a_time(text))?;
+    if time < Duration::from_millis(10) {
+        return Err(UsageError("the shortest time is 10ms".to_owned()));
+    }
+    Ok(time)
+}
+
+fn not_a_time(text: &str) -> UsageError {
+    UsageError(format!("{text:?} is no time: write 500ms, 2s, 1m or 1h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (text, milliseconds) in [("2s", 2000), ("500ms", 500), ("1m", 60_000), ("0.5", 500)] {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(milliseconds));
+        }
+        for text in ["", "s", "2 parsecs", "-1s", "1e300h", "0", "1ms", "ü"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 }

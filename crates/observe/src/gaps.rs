@@ -1,0 +1,60 @@
+//! Errors turned into gaps: what is missing, why, and what to do.
+
+use ctkeeper_netlink::Error;
+use ctkeeper_netlink::netns::Enumeration;
+use ctkeeper_snapshot::{Gap, GapKind};
+
+/// A namespace that could not be read; one that has gone meanwhile is no gap.
+pub(crate) fn of_namespace(error: &Error, inode: u64) -> Option<Gap> {
+    of_error(error, format!("the table of namespace {inode}"))
+}
+
+/// Counters that could not be read.
+pub(crate) fn of_statistics(error: &Error, inode: u64) -> Option<Gap> {
+    of_error(error, format!("the counters of namespace {inode}"))
+}
+
+/// A sample that could not be taken.
+pub(crate) fn of_sample(error: &Error, inode: u64) -> Option<Gap> {
+    of_error(error, format!("a sample of the entries of namespace {inode}"))
+}
+
+/// Processes whose namespace could not be told may be in namespaces that nobody saw. Some hide it
+/// even from who may look into every process; that is no lack of privilege.
+pub(crate) fn hidden_namespaces(enumeration: &Enumeration) -> Option<Gap> {
+    let processes = match enumeration.unreadable_processes {
+        0 => return None,
+        1 => "the namespace of 1 process".to_owned(),
+        several => format!("the namespaces of {several} processes"),
+    };
+    let (kind, remedy) = if may_trace() {
+        (GapKind::Unavailable, "nothing: these processes hide it even from root")
+    } else {
+        (GapKind::Privilege, "run as root, or with CAP_SYS_PTRACE")
+    };
+    let cause = "reading /proc/PID/ns/net: permission denied".to_owned();
+    Some(Gap { kind, what: processes, cause, remedy: remedy.to_owned() })
+}
+
+fn may_trace() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_PTRACE))
+}
+
+fn of_error(error: &Error, what: String) -> Option<Gap> {
+    let kind = match error {
+        Error::NamespaceNotFound { .. } => return None,
+        error if error.is_permission() => GapKind::Privilege,
+        _ => GapKind::Unavailable,
+    };
+    let remedy = match kind {
+        GapKind::Privilege => "run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        _ => "see the cause",
+    };
+    Some(Gap {
+        kind,
+        what,
+        cause: error.to_string(),
+        remedy: error.advice().unwrap_or(remedy).to_owned(),
+    })
+}

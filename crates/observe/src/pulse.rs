@@ -1,0 +1,167 @@
+//! The cheap look: count, limit and counters of every namespace.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use ctkeeper_flow::{Limit, Statistics};
+use ctkeeper_host::{machine, sysctl};
+use ctkeeper_netlink::{Conntrack, Error, netns};
+use ctkeeper_snapshot::{EvidenceSource, Gap, Namespace, Rates};
+use serde::{Deserialize, Serialize};
+
+use crate::targets::{self, Target};
+use crate::{ObserveError, Selection, gaps};
+
+/// Count and counters of every namespace at one moment. Small, serialisable: what the next look is
+/// held against.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Pulse {
+    /// The boot it belongs to: counters of another one mean nothing.
+    boot_id: String,
+    /// By inode.
+    beats: BTreeMap<u64, Beat>,
+}
+
+/// One namespace's numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Beat {
+    /// `CLOCK_BOOTTIME`, milliseconds.
+    at_ms: u64,
+    initial: bool,
+    count: u64,
+    limit: Limit,
+    per_cpu: Vec<Statistics>,
+}
+
+/// A pulse, and the ways to the namespaces that it was taken of.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) pulse: Pulse,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// Reads the numbers of the selected namespaces. A namespace that cannot be read leaves a gap; one
+/// that vanishes leaves nothing, as if it had gone a moment earlier.
+pub(crate) fn take(selection: &Selection) -> Result<Look, ObserveError> {
+    let enumeration = netns::enumerate();
+    let targets = targets::select(selection, &enumeration)?;
+    let mut gaps = Vec::new();
+    if *selection == Selection::All {
+        gaps.extend(gaps::hidden_namespaces(&enumeration));
+    }
+    let mut beats = BTreeMap::new();
+    for (inode, reading) in read_all(&targets)? {
+        match reading {
+            Ok((beat, gap)) => {
+                beats.insert(inode, beat);
+                gaps.extend(gap);
+            }
+            Err(error) => gaps.extend(gaps::of_namespace(&error, inode)),
+        }
+    }
+    let pulse = Pulse { boot_id: machine::boot_id().unwrap_or_default(), beats };
+    Ok(Look { pulse, targets, gaps })
+}
+
+impl Pulse {
+    /// The namespaces with how their numbers moved since an earlier pulse of the same boot; the
+    /// initial one first, then by count.
+    pub(crate) fn namespaces(
+        &self,
+        targets: &[Target],
+        before: Option<&(Self, EvidenceSource)>,
+    ) -> Vec<Namespace> {
+        let before = before.filter(|(pulse, _)| pulse.boot_id == self.boot_id);
+        let namespace = |target: &Target| {
+            let beat = self.beats.get(&target.inode())?;
+            let rates = before
+                .and_then(|(pulse, since)| beat.rates(pulse.beats.get(&target.inode())?, *since));
+            Some(beat.namespace(target, rates))
+        };
+        let mut namespaces: Vec<_> = targets.iter().filter_map(namespace).collect();
+        namespaces.sort_by_key(|n| (!n.initial, Reverse(n.count), n.inode));
+        namespaces
+    }
+
+    /// Takes over what an earlier pulse knew of namespaces that this one did not look into.
+    pub(crate) fn keep_unseen(&mut self, earlier: &Self) {
+        if earlier.boot_id == self.boot_id {
+            for (inode, beat) in &earlier.beats {
+                self.beats.entry(*inode).or_insert_with(|| beat.clone());
+            }
+        }
+    }
+}
+
+impl Beat {
+    fn namespace(&self, target: &Target, rates: Option<Rates>) -> Namespace {
+        let statistics = sum(&self.per_cpu);
+        Namespace {
+            inode: target.inode(),
+            initial: self.initial,
+            names: target.names(),
+            processes: target.processes(),
+            count: self.count,
+            limit: self.limit,
+            statistics: (!statistics.is_empty()).then_some(statistics),
+            statistics_per_cpu: self.per_cpu.clone(),
+            rates,
+            sample: None,
+            timeouts: None,
+            tracking: None,
+        }
+    }
+
+    fn rates(&self, before: &Self, since: EvidenceSource) -> Option<Rates> {
+        let window_ms = self.at_ms.checked_sub(before.at_ms)?;
+        let cpus = self.per_cpu.iter().zip(&before.per_cpu);
+        let moved: Vec<_> = cpus.map(|(now, then)| now.since(then)).collect();
+        let count_change = self.count.cast_signed().saturating_sub(before.count.cast_signed());
+        Some(Rates { since, window_ms, count_change, statistics: sum(&moved) })
+    }
+}
+
+fn sum(per_cpu: &[Statistics]) -> Statistics {
+    per_cpu.iter().fold(Statistics::default(), |mut total, cpu| {
+        total.add(cpu);
+        total
+    })
+}
+
+type Reading = Result<(Beat, Option<Gap>), Error>;
+
+/// Reads every namespace on one helper thread, in turn; each is open only for its visit.
+fn read_all(targets: &[Target]) -> Result<Vec<(u64, Reading)>, ObserveError> {
+    let mut readings = Vec::with_capacity(targets.len());
+    let mut opened = Vec::with_capacity(targets.len());
+    let handles = targets.iter().filter_map(|target| match target.open() {
+        Ok(handle) => {
+            opened.push(target.inode());
+            Some(handle)
+        }
+        Err(error) => {
+            readings.push((target.inode(), Err(error)));
+            None
+        }
+    });
+    let visited = netns::visit(handles, read_one)?;
+    let flattened = visited.into_iter().map(|outcome| outcome.and_then(|reading| reading));
+    readings.extend(opened.into_iter().zip(flattened));
+    Ok(readings)
+}
+
+fn read_one(namespace: &netns::Namespace) -> Reading {
+    let mut conntrack = Conntrack::open()?;
+    let global = conntrack.count_and_limit()?;
+    // Before Linux 5.16 the limit does not come with the count.
+    let limit = global.limit.map(u64::from).or_else(|| sysctl::read(sysctl::LIMIT).ok());
+    let (per_cpu, gap) = match conntrack.statistics() {
+        Ok(per_cpu) => (per_cpu, None),
+        Err(error) => (Vec::new(), gaps::of_statistics(&error, namespace.inode())),
+    };
+    let initial = sysctl::in_initial_namespace().unwrap_or(false);
+    let limit = Limit(limit.unwrap_or(0));
+    let (at_ms, count) = (machine::boottime_ms(), u64::from(global.entries));
+    Ok((Beat { at_ms, initial, count, limit, per_cpu }, gap))
+}
