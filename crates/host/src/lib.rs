@@ -7,6 +7,7 @@
 //!
 //! `/proc/sys/net` and `/proc/net` show the network namespace of the *calling thread*.
 
+pub mod kernel_log;
 pub mod machine;
 pub mod memory;
 pub mod module;
