@@ -5,9 +5,11 @@
 //!   out in which every number carries its reason, or a [`Refusal`] that says what to do instead.
 //! - [`apply`] makes a plan true, one journalled step after the other, and looks whether it holds;
 //!   a failure takes everything back. [`undo`] does so later, [`recover`] after a crash.
+//! - [`emit`] writes a plan down for hosts that are managed elsewhere.
 
 mod apply;
 mod edit;
+mod emit;
 mod error;
 mod journal;
 mod plan;
@@ -16,6 +18,7 @@ mod text;
 mod time;
 
 pub use apply::{Hands, Progress, Recovered, apply, recover, undo};
+pub use emit::{Format, emit};
 pub use error::Error;
 pub use journal::{
     CHANGE_SCHEMA, Change, ChangeState, FOLDER as JOURNAL_FOLDER, FileChange, changes, unfinished,

@@ -13,8 +13,8 @@ use std::time::Duration;
 use ctkeeper_snapshot::{Limit, Limits, SettingKey, Snapshot};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use persist::unsettled;
 pub use persist::{MODPROBE_FILE, MODULES_LOAD_FILE, SYSCTL_FILE};
+pub(crate) use persist::{MODULE, module_option_text, sysctl_text, unsettled};
 pub use proof::MemoryProof;
 pub use refusal::Refusal;
 pub use size::{BUCKETS_STEP, LIMIT_LARGEST, buckets_in_kernel};

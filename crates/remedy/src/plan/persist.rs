@@ -89,25 +89,45 @@ pub(super) fn add_files(plan: &mut Plan, snapshot: &Snapshot) {
     plan.files.extend(steps);
 }
 
+/// The lines of [`SYSCTL_FILE`]; buckets first, as when running values are raised.
+pub(crate) fn sysctl_text(limits: Limits) -> [String; 2] {
+    [
+        format!("{} = {}", SettingKey::Buckets, limits.buckets),
+        format!("{} = {}", SettingKey::Limit, limits.limit.0),
+    ]
+}
+
+/// The line of [`MODULES_LOAD_FILE`].
+pub(crate) const MODULE: &str = "nf_conntrack";
+
+/// The line of [`MODPROBE_FILE`].
+pub(crate) fn module_option_text(limits: Limits) -> String {
+    format!("options {MODULE} hashsize={}", limits.buckets)
+}
+
 fn sysctl_lines(settings: &Settings, after: Limits) -> Option<FileStep> {
-    // Buckets first, as when running values are raised.
     let wanted = [(SettingKey::Buckets, after.buckets), (SettingKey::Limit, after.limit.0)];
     let ours = settings.assignments.iter().filter(|line| line.file == Path::new(SYSCTL_FILE));
-    let standing: Vec<_> = ours.map(|line| (line.key, line.value)).collect();
-    if standing == wanted.map(|(key, value)| (key, Some(value))) {
+    let mut standing: Vec<_> = ours.map(|line| (line.key, line.value)).collect();
+    standing.sort_unstable();
+    let mut sorted = wanted.map(|(key, value)| (key, Some(value)));
+    sorted.sort_unstable();
+    if standing == sorted {
         return None;
     }
     Some(FileStep::Write {
         path: SYSCTL_FILE.into(),
-        lines: wanted.iter().map(|(key, value)| format!("{key} = {value}")).collect(),
+        lines: sysctl_text(after).into(),
         why: "sets both at boot; its name sorts last".to_owned(),
     })
 }
 
 fn load_early(settings: &Settings) -> Option<FileStep> {
-    (settings.early_load == EarlyLoad::Nothing).then(|| FileStep::Write {
+    // A udev rule may set one folder of sysctls and not another; the module early is surer.
+    let comes_late = matches!(settings.early_load, EarlyLoad::Nothing | EarlyLoad::UdevRule { .. });
+    comes_late.then(|| FileStep::Write {
         path: MODULES_LOAD_FILE.into(),
-        lines: vec!["nf_conntrack".to_owned()],
+        lines: vec![MODULE.to_owned()],
         why: "loads the module before systemd-sysctl runs; its lines are lost otherwise".to_owned(),
     })
 }
@@ -119,7 +139,7 @@ fn module_option(settings: &Settings, after: Limits) -> Option<FileStep> {
     }
     Some(FileStep::Write {
         path: MODPROBE_FILE.into(),
-        lines: vec![format!("options nf_conntrack hashsize={}", after.buckets)],
+        lines: vec![module_option_text(after)],
         why: "gives the module its buckets whenever it is loaded".to_owned(),
     })
 }
