@@ -8,6 +8,7 @@ use ctkeeper_observe::Selection;
 
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
+use crate::commands::fix::FixArgs;
 use crate::commands::generate::GenerateArgs;
 use crate::exit::{self, UsageError};
 
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// A finding in full: why, evidence, remedies, traps
     Explain(ExplainArgs),
+    /// Raise limit and buckets, with proof, for good; and take it back
+    Fix(FixArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]
     Generate(GenerateArgs),

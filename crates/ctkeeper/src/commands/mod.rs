@@ -2,6 +2,7 @@
 
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod fix;
 pub(crate) mod generate;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &cli.global),
         Command::Explain(args) => explain::run(&args, &cli.global),
+        Command::Fix(args) => fix::run(&args, &cli.global),
         Command::Generate(args) => generate::run(&args),
     }
 }
