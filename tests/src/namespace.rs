@@ -42,6 +42,11 @@ impl Namespace {
         Ok(made)
     }
 
+    /// One that is there already; it too is removed with the guard.
+    pub fn existing(name: &str) -> Self {
+        Self { name: name.to_owned() }
+    }
+
     /// Its name under `/run/netns`.
     pub fn name(&self) -> &str {
         &self.name

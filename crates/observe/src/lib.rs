@@ -15,10 +15,10 @@ use std::thread;
 use std::time::Duration;
 
 use ctkeeper_flow::Limits;
-use ctkeeper_host::{machine, memory, module, settings, sysctl};
+use ctkeeper_host::{kernel_log, machine, memory, module, settings, sysctl};
 use ctkeeper_netlink::netns::NamespaceSelector;
 use ctkeeper_snapshot::{
-    EvidenceSource, Gap, GapKind, KernelLog, ModuleState, Namespace, SCHEMA, Snapshot, Taken,
+    EvidenceSource, Gap, GapKind, ModuleState, Namespace, SCHEMA, Snapshot, Taken,
 };
 use thiserror::Error;
 
@@ -148,9 +148,10 @@ impl Observer {
             kernel_release: taken.kernel.clone(),
         };
         let (settings, settings_gaps) = settings::read(&self.options.root, &running);
-        let log = KernelLog::default();
+        let (log, log_gaps) = kernel_log::read();
         gaps.extend(memory_gaps);
         gaps.extend(settings_gaps);
+        gaps.extend(log_gaps);
         Snapshot {
             schema: SCHEMA.to_owned(),
             taken,

@@ -77,11 +77,11 @@ fn draw_remedy(
     remedy: &Remedy,
     width: usize,
 ) -> io::Result<()> {
-    const COMMAND: usize = 26;
+    const COMMAND: usize = 28;
     let command = printable(&remedy.command);
     let length = command.chars().count();
     let painted = screen.paint(Screen::STRONG, &command);
-    if length > COMMAND || width < COMMAND + 30 {
+    if length > COMMAND || width < COMMAND + 30 || remedy.effect.is_empty() {
         writeln!(out, "{:INDENT$}→ {painted}", "")?;
         let folded = wrap(&remedy.effect, width.saturating_sub(4));
         return folded.iter().try_for_each(|line| writeln!(out, "{:INDENT$}    {line}", ""));

@@ -29,22 +29,33 @@ pub(super) const KERNEL_LOG: Rule = Rule {
 
 fn kernel_log(context: &Context<'_>) -> Vec<Finding> {
     let reports = &context.snapshot.log.full;
-    reports.iter().map(|report| full_lines(context, report)).collect()
+    let (gone, present): (Vec<_>, Vec<_>) = reports.iter().partition(|r| is_gone(context, r));
+    let mut findings: Vec<_> = present.iter().map(|report| full_lines(context, report)).collect();
+    findings.extend(of_the_gone(context, &gone));
+    findings
+}
+
+/// Whether the lines name a namespace that is not there any more. A look into one namespace alone
+/// knows nothing of the others.
+fn is_gone(context: &Context<'_>, report: &FullReports) -> bool {
+    report.namespace.is_some_and(|inode| find(context, inode).is_none())
 }
 
 fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
-    let now = context.snapshot.taken.boottime_ms;
-    let age = report.last_ms.map(|last| Duration::from_millis(now.saturating_sub(last)));
+    let age = age(context, report);
     let recent = age.is_none_or(|age| age.as_secs() < context.thresholds.log_recent);
     let severity = if recent { Severity::Warning } else { Severity::Note };
     let namespace = report.namespace.and_then(|inode| find(context, inode));
-    let when = age.map_or_else(String::new, |age| format!(", the last {} ago", duration(age)));
+    let whose = namespace.map_or_else(
+        || "a namespace that this kernel does not name".to_owned(),
+        |namespace| format!("namespace {}", namespace.label()),
+    );
     Finding::new(KERNEL_LOG.id, severity, namespace.map_or(Scope::Host, Scope::from))
         .headline("the kernel has logged a full table")
         .summary(format!(
-            "{} lines `table full` for {}{when}{}.",
-            count(report.lines),
-            whose(report, namespace),
+            "{} `table full` for {whose}{}{}.",
+            lines(report.lines),
+            last(age),
             suppressed(context),
         ))
         .meaning(
@@ -56,16 +67,45 @@ fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
         .remedy("ctkeeper doctor --window 2s", "see whether packets are refused just now")
 }
 
+/// One note for all namespaces that have gone (or are not looked into).
+fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Finding> {
+    let total = reports.iter().map(|report| report.lines).sum::<u64>();
+    let youngest = reports.iter().filter_map(|report| age(context, report)).min();
+    let whose = match reports {
+        [] => return None,
+        [report] => format!("namespace {}, which is", report.namespace.unwrap_or(0)),
+        several => format!("{} namespaces which are", several.len()),
+    };
+    Some(
+        Finding::new(KERNEL_LOG.id, Severity::Note, Scope::Host)
+            .headline("the kernel has logged a full table")
+            .summary(format!(
+                "{} `table full` for {whose} gone, hidden or not looked into{}{}.",
+                lines(total),
+                last(youngest),
+                suppressed(context),
+            ))
+            .meaning("New connections were refused there.")
+            .evidence("lines", total)
+            .evidence("suppressed", context.snapshot.log.suppressed),
+    )
+}
+
 fn find<'a>(context: &Context<'a>, inode: u64) -> Option<&'a Namespace> {
     context.snapshot.namespaces.iter().find(|namespace| namespace.inode == inode)
 }
 
-fn whose(report: &FullReports, namespace: Option<&Namespace>) -> String {
-    match (report.namespace, namespace) {
-        (_, Some(namespace)) => format!("namespace {}", namespace.label()),
-        (Some(inode), None) => format!("namespace {inode}, which is gone or hidden"),
-        (None, None) => "a namespace that this kernel does not name".to_owned(),
-    }
+fn age(context: &Context<'_>, report: &FullReports) -> Option<Duration> {
+    let now = context.snapshot.taken.boottime_ms;
+    report.last_ms.map(|last| Duration::from_millis(now.saturating_sub(last)))
+}
+
+fn lines(number: u64) -> String {
+    if number == 1 { "1 line".to_owned() } else { format!("{} lines", count(number)) }
+}
+
+fn last(age: Option<Duration>) -> String {
+    age.map_or_else(String::new, |age| format!(", the last {} ago", duration(age)))
 }
 
 fn suppressed(context: &Context<'_>) -> String {

@@ -5,7 +5,7 @@ use ctkeeper_flow::units::{count, percent};
 use ctkeeper_snapshot::{Namespace, Sample};
 
 use super::{Explanation, Rule};
-use crate::context::Context;
+use crate::context::{Context, refused};
 use crate::{Finding, Severity};
 
 pub(super) const LOCKED: Rule = Rule {
@@ -46,7 +46,8 @@ pub(super) const SOFT: Rule = Rule {
 fn locked(context: &Context<'_>) -> Vec<Finding> {
     sampled(context, |namespace, sample, room| {
         let locked = Estimate::of(sample.locked, sample)?;
-        if locked.low < context.thresholds.locked_share {
+        // A table that refuses packets says so itself, with this share.
+        if locked.low < context.thresholds.locked_share || refused(namespace) > 0 {
             return None;
         }
         let grave = namespace.share()? >= context.thresholds.nearly_full_warning;
@@ -55,12 +56,11 @@ fn locked(context: &Context<'_>) -> Vec<Finding> {
             Finding::new(LOCKED.id, severity, namespace.into())
                 .headline("eviction can make no room")
                 .summary(format!(
-                    "namespace {}: {} of its {} entries are locked (assured, not closing); room \
-                     for about {} more.",
+                    "namespace {}: {} of its {} entries are locked (assured, not closing); {}.",
                     namespace.label(),
                     with_margin(locked),
                     count(namespace.count),
-                    count(room.effective()),
+                    room_for(room.effective()),
                 ))
                 .meaning("Early drop can not help here: what fits is what is free.")
                 .evidence("locked_share", locked.share)
@@ -102,6 +102,14 @@ fn soft(context: &Context<'_>) -> Vec<Finding> {
     })
 }
 
+/// `room for about 2,000 more`, `nothing more fits`.
+pub(super) fn room_for(entries: u64) -> String {
+    match entries {
+        0 => "nothing more fits".to_owned(),
+        some => format!("room for about {} more", count(some)),
+    }
+}
+
 fn soft_meaning(room: &Headroom) -> &'static str {
     if room.eviction_chance >= 0.9 {
         "The kernel makes room among them when it must: a full table is no cliff here."
@@ -129,7 +137,7 @@ fn sampled(
 
 fn with_margin(estimate: Estimate) -> String {
     let margin = estimate.margin() * 100.0;
-    if margin == 0.0 {
+    if margin < 0.05 {
         percent(estimate.share)
     } else {
         format!("{} ±{margin:.1}", percent(estimate.share))

@@ -6,6 +6,7 @@ use ctkeeper_census::{Headroom, time_until_full};
 use ctkeeper_flow::units::{count, duration, percent};
 use ctkeeper_snapshot::{EvidenceSource, Namespace, Rates};
 
+use super::room::room_for;
 use super::{Explanation, Rule};
 use crate::context::{Context, refused};
 use crate::{Finding, Severity};
@@ -126,9 +127,7 @@ fn near(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     if let Some(left) = left {
         summary += &format!(", full in {} at this growth", duration(left));
     }
-    summary += &room.map_or_else(String::new, |room| {
-        format!("; room for about {} more", count(room.effective()))
-    });
+    summary += &room.map_or_else(String::new, |room| format!("; {}", room_for(room.effective())));
     let finding = Finding::new(NEARLY_FULL.id, severity, namespace.into())
         .headline(format!("the table is {} full", percent(share)))
         .summary(summary + ".")
@@ -160,16 +159,18 @@ fn near_severity(
     })
 }
 
-fn near_meaning(namespace: &Namespace, severity: Severity) -> String {
+fn near_meaning(namespace: &Namespace, severity: Severity) -> &'static str {
     let at_limit = namespace.limit.headroom(namespace.count) == Some(0);
-    if at_limit && namespace.rates.is_none() {
-        "Nothing fits any more. Whether packets are refused just now takes a second look: \
-         ctkeeper doctor --window 2s."
-            .to_owned()
-    } else if severity == Severity::Note {
-        "Most entries are evictable: the kernel makes room among them, so this is no cliff.".into()
-    } else {
-        "A burst is enough to refuse new connections.".to_owned()
+    match (at_limit, severity) {
+        (_, Severity::Note) => {
+            "Most entries are evictable: the kernel makes room among them, so this is no cliff."
+        }
+        (true, _) if namespace.rates.is_none() => {
+            "Nothing fits any more. Whether packets are refused just now takes a second look: \
+             ctkeeper doctor --window 2s."
+        }
+        (true, _) => "Nothing fits any more: the next new connection is refused.",
+        (false, _) => "A burst is enough to refuse new connections.",
     }
 }
 

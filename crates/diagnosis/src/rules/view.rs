@@ -117,8 +117,12 @@ fn from_gaps(
         several => format!(" (and {} more)", several - 1),
     };
     let finding = fill(Finding::new(id, severity, Scope::Host))
-        .summary(format!("could not read {}: {}{more}.", first.what, first.cause))
-        .remedy(first.remedy.clone(), "then look again");
+        .summary(format!("could not read {}: {}{more}.", first.what, first.cause));
+    // What a kernel or a mount does not offer, no command brings.
+    let finding = match kind {
+        GapKind::Privilege | GapKind::BrokenFile => finding.remedy(first.remedy.clone(), ""),
+        GapKind::Unavailable | GapKind::Vanished => finding,
+    };
     vec![gaps.iter().fold(finding, |finding, gap| finding.evidence("gap", describe(gap)))]
 }
 
