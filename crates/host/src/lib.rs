@@ -11,8 +11,10 @@ pub mod kernel_log;
 pub mod machine;
 pub mod memory;
 pub mod module;
+pub mod namespaces;
 mod read;
 pub mod settings;
 pub mod sysctl;
+pub mod tracking;
 
 pub use sysctl::SysctlError;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ctkeeper_snapshot::ModuleState;
 
-use crate::read;
+use crate::{read, settings};
 
 /// Parameters of `nf_conntrack` as `/sys/module` shows them; absent ones are not shown by this
 /// kernel (`enable_hooks` has no file) or not readable.
@@ -28,6 +28,12 @@ pub fn state() -> ModuleState {
 /// The module's parameters.
 pub fn parameters() -> Parameters {
     parameters_in(Path::new("/"))
+}
+
+/// Whether the module tracks in every namespace without any rule. Kernels do not show this
+/// parameter, so where `/sys` says nothing it is what the module's options say.
+pub fn enables_hooks() -> Option<bool> {
+    parameters().enable_hooks.or_else(|| settings::enables_hooks(Path::new("/")))
 }
 
 /// A module that is loaded has `initstate` under `/sys/module`; one that is compiled in has the

@@ -52,6 +52,14 @@ pub fn read(root: &Path, running: &RunningValues) -> (Settings, Vec<Gap>) {
     (settings, gaps)
 }
 
+/// Whether the files below `root` or the kernel's command line load the module with `enable_hooks`;
+/// `None` when nothing says so.
+pub(crate) fn enables_hooks(root: &Path) -> Option<bool> {
+    let (tree, mut gaps) = (Tree::new(root), Vec::new());
+    let command_line = command_line(&tree, &mut gaps);
+    Modprobe::read(&tree, &command_line, &mut gaps).enable_hooks
+}
+
 /// Names below `/proc/sys` of a setting, the first one current.
 const fn paths(key: SettingKey) -> &'static [&'static str] {
     match key {

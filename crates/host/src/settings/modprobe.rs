@@ -18,6 +18,8 @@ pub(super) const COMMAND_LINE: &str = "/proc/cmdline";
 pub(super) struct Modprobe {
     /// Every `hashsize=`, in the order in which the kernel gets them: the last one wins.
     pub(super) hashsizes: Vec<Hashsize>,
+    /// The last `enable_hooks=`.
+    pub(super) enable_hooks: Option<bool>,
     /// `blacklist` lines: these modules are not loaded by name from modules-load.d.
     pub(super) blacklisted: Vec<Note>,
     /// `install` lines: a command runs in place of loading these modules.
@@ -77,11 +79,21 @@ impl Modprobe {
         let note = || Note { module: module.clone(), file: file.to_owned(), line: number };
         match command {
             "options" if module == MODULE => {
-                let texts = words.filter_map(|word| word.strip_prefix("hashsize="));
-                self.hashsizes.extend(texts.map(|text| hashsize(file, number, text, false)));
+                for option in words {
+                    self.add_option(option, file, number);
+                }
             }
             "blacklist" => self.blacklisted.push(note()),
             "install" => self.replaced.push(note()),
+            _ => {}
+        }
+    }
+
+    fn add_option(&mut self, option: &str, file: &Path, line: u32) {
+        match option.split_once('=') {
+            Some(("hashsize", text)) => self.hashsizes.push(hashsize(file, line, text, false)),
+            Some(("enable_hooks", text)) => self.enable_hooks = boolean(text),
+            None if option == "enable_hooks" => self.enable_hooks = Some(true),
             _ => {}
         }
     }
@@ -94,6 +106,7 @@ impl Modprobe {
                 "nf_conntrack.hashsize" => {
                     self.hashsizes.push(hashsize(file, 1, text, true));
                 }
+                "nf_conntrack.enable_hooks" => self.enable_hooks = boolean(text),
                 "modprobe.blacklist" | "module_blacklist" => {
                     let note =
                         |module| Note { module: canonical(module), file: file.to_owned(), line: 1 };
@@ -108,6 +121,15 @@ impl Modprobe {
 fn hashsize(file: &Path, line: u32, text: &str, on_command_line: bool) -> Hashsize {
     let text = text.trim_matches(['"', '\'']).to_owned();
     Hashsize { file: file.to_owned(), line, text, on_command_line }
+}
+
+/// `param_set_bool` of `kernel/params.c`.
+fn boolean(text: &str) -> Option<bool> {
+    match text.as_bytes().first()? {
+        b'1' | b'y' | b'Y' | b't' | b'T' => Some(true),
+        b'0' | b'n' | b'N' | b'f' | b'F' => Some(false),
+        _ => None,
+    }
 }
 
 /// `-` and `_` are the same in module names.
@@ -150,7 +172,7 @@ mod tests {
     #[test]
     fn options_are_found() {
         let text = "# options nf_conntrack hashsize=1\noptions nf-conntrack acct=1 \\\n hashsize=2\n\
-            options nf_conntrack_ftp hashsize=3\noptions nf_conntrack hashsize=4 hashsize=5\n";
+            options nf_conntrack_ftp hashsize=3\noptions nf_conntrack hashsize=4 hashsize=5 enable_hooks=Y\n";
         let modprobe = parse(text, "quiet nf_conntrack.hashsize=6 nf-conntrack.hashsize=7");
         let seen: Vec<_> = modprobe
             .hashsizes
@@ -160,6 +182,7 @@ mod tests {
         let expected =
             [("2", 2, false), ("4", 5, false), ("5", 5, false), ("6", 1, true), ("7", 1, true)];
         assert_eq!(seen, expected);
+        assert_eq!(modprobe.enable_hooks, Some(true));
     }
 
     #[test]
