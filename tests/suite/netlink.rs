@@ -2,8 +2,65 @@
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::main as harness;
+use ctkeeper_tests::{Case, Need, main as harness};
+
+#[path = "netlink/changes.rs"]
+mod changes;
+#[path = "netlink/dumps.rs"]
+mod dumps;
+#[path = "netlink/events.rs"]
+mod events;
+#[path = "netlink/namespaces.rs"]
+mod namespaces;
+#[path = "netlink/rules.rs"]
+mod rules;
+#[path = "netlink/support.rs"]
+mod support;
+
+const KERNEL: &[Need] = &[Need::Root, Need::Conntrack];
+const RULES: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("nft", "nftables")];
+
+const fn case(name: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
+    Case { name, needs: KERNEL, run }
+}
+
+const fn with_rules(name: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
+    Case { name, needs: RULES, run }
+}
 
 fn main() -> ExitCode {
-    harness(&[])
+    harness(&[
+        case("every_protocol_round_trips", changes::every_protocol_round_trips),
+        case("zones_keep_equal_tuples_apart", changes::zones_keep_equal_tuples_apart),
+        case("translations_round_trip", changes::translations_round_trip),
+        with_rules("labels_stick_where_a_rule_uses_them", changes::labels_stick),
+        case("a_change_touches_only_what_it_names", changes::a_change_touches_only_what_it_names),
+        case(
+            "a_deletion_by_id_spares_a_later_entry",
+            changes::a_deletion_by_id_spares_a_later_entry,
+        ),
+        case("a_batch_names_what_was_refused", changes::a_batch_names_what_was_refused),
+        case("a_batch_stops_when_told", changes::a_batch_stops_when_told),
+        case("a_flush_empties_its_namespace_only", changes::a_flush_empties_its_namespace_only),
+        case("refusals_are_in_plain_words", changes::refusals_are_in_plain_words),
+        case("without_privilege_the_error_says_so", changes::without_privilege_the_error_says_so),
+        case("count_and_statistics", dumps::count_and_statistics),
+        case("every_filter_gives_what_a_full_dump_gives", dumps::every_filter_is_right),
+        case("a_sample_stops_and_the_socket_lives_on", dumps::a_sample_stops),
+        case("a_sample_is_a_prefix_of_the_dump", dumps::a_sample_is_a_prefix),
+        case("a_stopped_dump_costs_what_was_read", dumps::a_stopped_dump_costs_what_was_read),
+        case("a_namespace_may_vanish_during_a_dump", dumps::a_namespace_may_vanish),
+        case("events_tell_what_happened", events::events_tell_what_happened),
+        case("groups_deliver_only_what_was_asked", events::groups_deliver_only_what_was_asked),
+        case("losses_are_counted_exactly", events::losses_are_counted_exactly),
+        case("a_follower_recovers_from_a_loss", events::a_follower_recovers_from_a_loss),
+        case("a_namespace_opens_by_every_name", namespaces::opens_by_every_name),
+        case("the_callers_thread_is_not_moved", namespaces::the_callers_thread_is_not_moved),
+        case("vanished_namespaces_are_said_to_be", namespaces::vanished_ones_are_said_to_be),
+        case("every_namespace_is_enumerated", namespaces::every_one_is_enumerated),
+        case("a_held_namespace_outlives_its_name", namespaces::a_held_one_outlives_its_name),
+        case("five_hundred_namespaces", namespaces::five_hundred),
+        with_rules("rules_are_summarised", rules::rules_are_summarised),
+        case("no_rules_are_no_error", rules::no_rules_are_no_error),
+    ])
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -216,12 +217,25 @@ fn add_descriptors(found: &mut Found, pid: u32) {
     let folder = format!("/proc/{pid}/fd");
     for entry in fs::read_dir(Path::new(&folder)).into_iter().flatten().flatten() {
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let link = fs::read_link(entry.path()).ok();
-        let inode = link.and_then(|link| inode_of(link.as_os_str().as_bytes()));
-        if let (Some(number), Some(inode)) = (number, inode) {
+        if let (Some(number), Some(inode)) = (number, described(&entry.path())) {
             at(found, inode).descriptors.push((pid, number));
         }
     }
+}
+
+/// The network namespace that a descriptor is open on. One opened through a bind mount shows that
+/// mount's path, so whatever shows a path is looked at.
+fn described(descriptor: &Path) -> Option<u64> {
+    let link = fs::read_link(descriptor).ok()?;
+    if !link.has_root() {
+        return inode_of(link.as_os_str().as_bytes());
+    }
+    let file = fs::metadata(descriptor).ok()?;
+    if file.dev() != fs::metadata("/proc/self/ns/net").ok()?.dev() {
+        return None;
+    }
+    // It is a namespace; whether one of a network only opening it tells.
+    Namespace::open_known(descriptor).ok().map(|namespace| namespace.inode())
 }
 
 #[cfg(test)]

@@ -1,0 +1,160 @@
+//! Events and their losses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use ctkeeper_flow::{Mark, Zone};
+use ctkeeper_netlink::{
+    Change, Conntrack, EventKind, Events, Follower, Groups, Notice, Reading, netns,
+};
+use ctkeeper_tests::Namespace;
+
+use crate::support::{held, tcp};
+
+const MOMENT: Duration = Duration::from_millis(200);
+const SMALL: usize = 4096;
+
+pub(crate) fn events_tell_what_happened() -> anyhow::Result<()> {
+    let namespace = Namespace::create()?;
+    let held = held(&namespace)?;
+    let mut events = Events::subscribe_in(&held, Groups::ALL, 1 << 20)?;
+    let mut table = Conntrack::open_in(&held)?;
+    table.create(&tcp(1))?;
+    let change = Change { mark: Some((Mark(9), u32::MAX)), ..Change::default() };
+    table.update(&tcp(1).original, Zone::DEFAULT, &change)?;
+    let stands = table.get(&tcp(1).original, Zone::DEFAULT)?.context("no entry")?;
+    table.delete(&stands)?;
+
+    let mut told = Vec::new();
+    let reading = events.read(MOMENT, |event| {
+        told.push((event.kind, event.flow.original, event.flow.id, event.port != 0));
+    })?;
+    let kinds = [EventKind::New, EventKind::Update, EventKind::Destroy];
+    let expected: Vec<_> =
+        kinds.iter().map(|kind| (*kind, tcp(1).original, stands.id, true)).collect();
+    ensure!(told == expected, "{told:?}");
+    ensure!(reading == Reading { events: 3, ..Reading::default() }, "{reading:?}");
+    ensure!(events.read(Duration::ZERO, |_| ())? == Reading::default());
+    Ok(())
+}
+
+pub(crate) fn groups_deliver_only_what_was_asked() -> anyhow::Result<()> {
+    let namespace = Namespace::create()?;
+    let held = held(&namespace)?;
+    let mut events = Events::subscribe_in(&held, Groups::DESTROY, 1 << 20)?;
+    let mut elsewhere = Events::subscribe(Groups::ALL, 1 << 20)?;
+    let mut table = Conntrack::open_in(&held)?;
+    table.create(&tcp(1))?;
+    table.flush()?;
+    let mut kinds = Vec::new();
+    events.read(MOMENT, |event| kinds.push(event.kind))?;
+    ensure!(kinds == [EventKind::Destroy], "{kinds:?}");
+    // Another namespace's listener hears nothing of it.
+    let mut heard = 0;
+    elsewhere.read(Duration::from_millis(20), |event| {
+        heard += u32::from(event.flow.original == tcp(1).original);
+    })?;
+    ensure!(heard == 0);
+    Ok(())
+}
+
+/// Column 9 of `/proc/net/netlink` for a port.
+fn drops_column(namespace: &netns::Namespace, port: u32) -> anyhow::Result<u64> {
+    let table = netns::enter(namespace, |_| fs::read_to_string("/proc/thread-self/net/netlink"))??;
+    let port = port.to_string();
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|f| f.get(1) == Some(&"12") && f.get(2) == Some(&port.as_str()));
+    Ok(line.and_then(|fields| fields.get(8)?.parse().ok()).context("no such socket listed")?)
+}
+
+pub(crate) fn losses_are_counted_exactly() -> anyhow::Result<()> {
+    const MADE: u32 = 3000;
+    let namespace = Namespace::create()?;
+    let held = held(&namespace)?;
+    let mut events = Events::subscribe_in(&held, Groups::NEW, SMALL)?;
+    let mut table = Conntrack::open_in(&held)?;
+    let mut total = Reading::default();
+    for round in 1..=3 {
+        let batch = (0..MADE).map(|number| tcp(round * MADE + number));
+        table.create_batch(batch, |_, _| ControlFlow::Continue(()))?;
+        for _ in 0..3 {
+            let reading = events.read(Duration::from_millis(50), |_| ())?;
+            total.events += reading.events;
+            total.lost += reading.lost;
+            ensure!(!reading.lost_uncounted && reading.undecodable == 0, "{reading:?}");
+        }
+        let column = drops_column(&held, events.port())?;
+        println!(
+            "round {round}: {} events, {} lost, column says {column}",
+            total.events, total.lost
+        );
+        ensure!(total.lost == column, "{} counted, the kernel says {column}", total.lost);
+        ensure!(total.events + total.lost == u64::from(round * MADE), "{total:?}");
+    }
+    ensure!(total.events > 0 && total.lost > 0, "{total:?}");
+    Ok(())
+}
+
+pub(crate) fn a_follower_recovers_from_a_loss() -> anyhow::Result<()> {
+    const MADE: u32 = 2000;
+    let namespace = Namespace::create()?;
+    let held = held(&namespace)?;
+    let mut table = Conntrack::open_in(&held)?;
+    table.create_batch((0..10).map(tcp), |_, _| ControlFlow::Continue(()))?;
+    let mut follower = Follower::start_in(&held, Groups::ALL, SMALL)?;
+    let mut view = View::default();
+    follower.poll(Duration::ZERO, |notice| view.take(notice))?;
+    ensure!(view.entries.len() == 10 && view.is_synchronised, "{}", view.entries.len());
+
+    // More than the buffer holds, then less of it: the view must end up as the table stands.
+    table.create_batch((10..MADE).map(tcp), |_, _| ControlFlow::Continue(()))?;
+    let flows = (0..500).map(tcp);
+    table.delete_batch(flows, |_, _| ControlFlow::Continue(()))?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let reading = follower.poll(Duration::from_millis(50), |notice| view.take(notice))?;
+        if reading == Reading::default() && view.is_synchronised {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "not synchronised after 10 s");
+    }
+    ensure!(view.losses > 0, "the buffer was too large for this test");
+    ensure!(view.entries.len() as u32 == MADE - 500, "{}", view.entries.len());
+    Ok(())
+}
+
+/// What a consumer of a follower would keep.
+#[derive(Default)]
+struct View {
+    entries: BTreeMap<u32, ()>,
+    present: BTreeSet<u32>,
+    is_synchronised: bool,
+    losses: u32,
+}
+
+impl View {
+    fn take(&mut self, notice: Notice<'_>) {
+        match notice {
+            Notice::Present(flow) => self.present.extend(flow.id),
+            Notice::Synchronised => {
+                self.entries =
+                    std::mem::take(&mut self.present).into_iter().map(|id| (id, ())).collect();
+                self.is_synchronised = true;
+            }
+            Notice::Lost(_) => {
+                self.losses += 1;
+                self.is_synchronised = false;
+            }
+            Notice::Event(event) => {
+                let Some(id) = event.flow.id else { return };
+                match event.kind {
+                    EventKind::New | EventKind::Update => self.entries.insert(id, ()),
+                    EventKind::Destroy => self.entries.remove(&id),
+                };
+            }
+        }
+    }
+}
