@@ -45,21 +45,21 @@ impl Report {
     /// Fails unless the rule has spoken with this severity.
     pub fn ensure(&self, id: &str, severity: &str) -> anyhow::Result<()> {
         ensure!(self.severity(id) == Some(severity), "{id} is not {severity}: {:#}", self.0);
-        self.show(id, severity, self.finding(id).and_then(|f| f["summary"].as_str()));
+        show(id, severity, self.finding(id).and_then(|f| f["summary"].as_str()));
         Ok(())
     }
 
     /// Fails if the rule has spoken.
     pub fn ensure_silent(&self, id: &str) -> anyhow::Result<()> {
         ensure!(self.finding(id).is_none(), "{id} speaks: {:#}", self.0);
-        self.show(id, "silent", None);
+        show(id, "silent", None);
         Ok(())
     }
+}
 
-    /// With `CTKEEPER_SHOW` set, the experiments tell what they saw.
-    fn show(&self, id: &str, severity: &str, summary: Option<&str>) {
-        if std::env::var_os("CTKEEPER_SHOW").is_some() {
-            println!("| {id} | {severity} | {} |", summary.unwrap_or_default());
-        }
+/// With `CTKEEPER_SHOW` set, the experiments tell what they saw.
+fn show(id: &str, severity: &str, summary: Option<&str>) {
+    if std::env::var_os("CTKEEPER_SHOW").is_some() {
+        println!("| {id} | {severity} | {} |", summary.unwrap_or_default());
     }
 }

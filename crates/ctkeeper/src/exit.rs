@@ -5,12 +5,8 @@ use std::process::ExitCode;
 
 /// All is well, or the command did what it was told.
 pub(crate) const OK: u8 = 0;
-/// doctor: something wants attention. Other commands: they failed.
-pub(crate) const WARNING: u8 = 1;
-/// doctor: new connections are refused, or soon will be.
-pub(crate) const CRITICAL: u8 = 2;
-/// doctor: could not tell.
-pub(crate) const UNKNOWN: u8 = 3;
+/// The command failed. (doctor's verdicts have codes of their own: `Verdict::exit_code`.)
+pub(crate) const FAILURE: u8 = 1;
 /// fix: the plan was printed and not applied.
 pub(crate) const NOT_APPLIED: u8 = 4;
 /// The command line is wrong (`EX_USAGE`), so that a typo in cron is no CRITICAL.
@@ -37,7 +33,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Nothing is left to do when even stderr is gone.
     let _ = writeln!(io::stderr(), "ctkeeper: {error:#}");
-    let code = if error.is::<UsageError>() { USAGE } else { WARNING };
+    let code = if error.is::<UsageError>() { USAGE } else { FAILURE };
     ExitCode::from(code)
 }
 

@@ -142,7 +142,7 @@ fn print(verdict: &Report, args: &DoctorArgs, global: &Global) -> anyhow::Result
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 fn read_thresholds(file: Option<&Path>) -> anyhow::Result<Thresholds> {
-    let path = file.unwrap_or(Path::new(THRESHOLDS));
+    let path = file.unwrap_or_else(|| Path::new(THRESHOLDS));
     match fs::read_to_string(path) {
         Ok(text) => Thresholds::from_toml(&text)
             .with_context(|| format!("the thresholds in {}", path.display())),

@@ -1,0 +1,67 @@
+//! What a program's run costs.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+
+/// What one run cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Elapsed time.
+    pub wall: Duration,
+    /// CPU time in user space, children included.
+    pub user: Duration,
+    /// CPU time in the kernel, children included.
+    pub kernel: Duration,
+    /// Largest resident memory of any child so far in this process, KiB.
+    pub resident_kib: u64,
+}
+
+impl Cost {
+    /// User and kernel time together.
+    pub fn cpu(&self) -> Duration {
+        self.user + self.kernel
+    }
+}
+
+/// Runs a command, output thrown away, and measures it; fails unless it exits with one of `codes`.
+///
+/// Times are the kernel's account of ended children (`getrusage`); with the usual tick accounting a
+/// single short run is good to a few milliseconds: take many.
+pub fn measure(command: &mut Command, codes: &[i32]) -> anyhow::Result<Cost> {
+    let before = usage()?;
+    let start = Instant::now();
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .with_context(|| format!("running {command:?}"))?;
+    let wall = start.elapsed();
+    let after = usage()?;
+    ensure!(status.code().is_some_and(|c| codes.contains(&c)), "{command:?} ended with {status}");
+    Ok(Cost {
+        wall,
+        user: time(after.user_time()).saturating_sub(time(before.user_time())),
+        kernel: time(after.system_time()).saturating_sub(time(before.system_time())),
+        resident_kib: after.max_rss().unsigned_abs(),
+    })
+}
+
+/// The median of several runs' values.
+pub fn median(runs: &[Cost], value: impl Fn(&Cost) -> Duration) -> Duration {
+    let mut values: Vec<_> = runs.iter().map(value).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn usage() -> anyhow::Result<Usage> {
+    getrusage(UsageWho::RUSAGE_CHILDREN).context("asking what the children cost")
+}
+
+fn time(value: nix::sys::time::TimeVal) -> Duration {
+    Duration::from_secs(value.tv_sec().unsigned_abs())
+        + Duration::from_micros(value.tv_usec().unsigned_abs())
+}
