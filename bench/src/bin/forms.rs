@@ -93,7 +93,7 @@ fn flow(number: u32) -> Flow {
     }
 }
 
-fn text_of(flow: &Flow, options: &text::TextOptions) -> String {
+fn text_of(flow: &Flow, options: &text::TextOptions<'_>) -> String {
     let mut out = Vec::new();
     text::write(flow, options, &mut out);
     String::from_utf8_lossy(&out).into_owned()

@@ -7,8 +7,8 @@
 //! [`write`] gives the bytes of conntrack-tools 1.4.7 with libnetfilter_conntrack 1.0.9, with these
 //! differences: a DCCP state has its own name (theirs shows an SCTP one), a negative `delta-time=`
 //! is 0, and bytes that could break a line or a terminal (blanks, controls, everything but
-//! ASCII, the backslash) stand as `\xNN` in the two fields that hold free text, `secctx=` and
-//! `helper=`.
+//! ASCII, the backslash) stand as `\xNN` in the fields that hold free text, `secctx=`, `helper=` and
+//! our own `netns=`.
 //!
 //! [`parse`] reads such lines back, those of `conntrack -E` and `-o extended`, and those of
 //! `/proc/net/nf_conntrack`.

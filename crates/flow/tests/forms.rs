@@ -46,7 +46,7 @@ fn carried_by_text(flow: &Flow) -> Flow {
     }
 }
 
-fn line(flow: &Flow, options: &text::TextOptions) -> String {
+fn line(flow: &Flow, options: &text::TextOptions<'_>) -> String {
     let mut out = Vec::new();
     text::write(flow, options, &mut out);
     String::from_utf8(out).unwrap()
@@ -62,13 +62,16 @@ proptest! {
     #[test]
     fn text_gives_back_what_it_carries(
         flow in strategy::flow(), extended: bool, event in event(), now: u64,
+        namespace in proptest::option::of(strategy::hostile_text()),
     ) {
-        let options = text::TextOptions { event, extended, id: true, now };
+        let namespace = namespace.as_deref();
+        let options = text::TextOptions { event, extended, id: true, now, namespace };
         let written = line(&flow, &options);
         prop_assert!(written.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{written}");
         prop_assert!(!written.ends_with(' '));
         let read = text::parse_line(&written).unwrap();
         prop_assert_eq!(read.event, event);
+        prop_assert_eq!(read.namespace.as_deref(), namespace);
         let inferred = Status::CONFIRMED | Status::SRC_NAT | Status::DST_NAT;
         let read = Flow { status: read.flow.status & !inferred, ..read.flow };
         prop_assert_eq!(read, carried_by_text(&flow));

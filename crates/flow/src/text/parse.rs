@@ -25,6 +25,8 @@ pub struct TextError {
 pub struct TextLine {
     /// The event's tag, in lines of `conntrack -E`.
     pub event: Option<EventKind>,
+    /// The namespace, in lists of several.
+    pub namespace: Option<String>,
     /// The entry.
     pub flow: Flow,
 }
@@ -50,12 +52,13 @@ pub fn parse_line(line: &str) -> Result<TextLine, TextError> {
     while let Some(word) = words.next() {
         draft.field(&words, word)?;
     }
+    let namespace = draft.namespace.take();
     let flow = draft.finish(&words)?;
     match family {
         Some(family) if family != flow.family() => {
             Err(words.error_at(0, format!("the line says {family}, its addresses do not")))
         }
-        _ => Ok(TextLine { event, flow }),
+        _ => Ok(TextLine { event, namespace, flow }),
     }
 }
 
@@ -171,6 +174,7 @@ struct Side {
 }
 
 struct Draft {
+    namespace: Option<String>,
     flow: Flow,
     protocol: Protocol,
     sides: [Side; 2],
@@ -182,7 +186,8 @@ impl Draft {
     fn new(protocol: Protocol) -> Self {
         let status = Status::SEEN_REPLY | Status::CONFIRMED;
         let flow = Flow { status, ..Flow::default() };
-        Self { flow, protocol, sides: [Side::default(), Side::default()], begun: 0 }
+        let sides = [Side::default(), Side::default()];
+        Self { namespace: None, flow, protocol, sides, begun: 0 }
     }
 
     fn timeout(&mut self, words: &mut Words<'_>) -> Result<(), TextError> {
@@ -235,6 +240,7 @@ impl Draft {
                 let helper = Helper { name: unescape(value).into(), info: Box::default() };
                 self.flow.helper = Some(Box::new(helper));
             }
+            "netns" => self.namespace = Some(unescape(value)),
             "secctx" => self.flow.security_context = Some(unescape(value).into()),
             _ => return self.side_field(words, word, key, value),
         }

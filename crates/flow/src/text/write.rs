@@ -8,7 +8,7 @@ use crate::{
 
 /// What a line shows beside the entry itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TextOptions {
+pub struct TextOptions<'a> {
     /// The event's tag in front, as `conntrack -E` shows it.
     pub event: Option<EventKind>,
     /// The layer 3 family in front (`ipv4     2 `), as `-o extended`.
@@ -17,10 +17,12 @@ pub struct TextOptions {
     pub id: bool,
     /// Seconds since the epoch, from which `delta-time=` counts the age of a living entry.
     pub now: u64,
+    /// `netns=` at the end, for lists of several namespaces; ours, conntrack has no such field.
+    pub namespace: Option<&'a str>,
 }
 
 /// Appends the line of `flow`, without a line end. Allocates only where `out` must grow.
-pub fn write(flow: &Flow, options: &TextOptions, out: &mut Vec<u8>) {
+pub fn write(flow: &Flow, options: &TextOptions<'_>, out: &mut Vec<u8>) {
     head(flow, options, out);
     tuple(&flow.original, out);
     directed_zone(flow, ZoneDirection::Original, b"zone-orig=", out);
@@ -44,7 +46,7 @@ pub fn write(flow: &Flow, options: &TextOptions, out: &mut Vec<u8>) {
     out.pop();
 }
 
-fn head(flow: &Flow, options: &TextOptions, out: &mut Vec<u8>) {
+fn head(flow: &Flow, options: &TextOptions<'_>, out: &mut Vec<u8>) {
     if let Some(event) = options.event {
         push(out, event_tag(event));
         out.push(b' ');
@@ -71,7 +73,7 @@ fn head(flow: &Flow, options: &TextOptions, out: &mut Vec<u8>) {
 }
 
 /// The mark and everything after it.
-fn tail(flow: &Flow, options: &TextOptions, out: &mut Vec<u8>) {
+fn tail(flow: &Flow, options: &TextOptions<'_>, out: &mut Vec<u8>) {
     if let Some(mark) = flow.mark {
         number(out, b"mark=", mark.0);
     }
@@ -90,6 +92,9 @@ fn tail(flow: &Flow, options: &TextOptions, out: &mut Vec<u8>) {
     }
     if let (true, Some(id)) = (options.id, flow.id) {
         number(out, b"id=", id);
+    }
+    if let Some(namespace) = options.namespace {
+        free_text(out, b"netns=", namespace);
     }
 }
 
