@@ -6,10 +6,14 @@ use std::process::ExitCode;
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 use ctkeeper_observe::Selection;
 
+use crate::commands::count::CountArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::fix::FixArgs;
 use crate::commands::generate::GenerateArgs;
+use crate::commands::list::ListArgs;
+use crate::commands::stats::StatsArgs;
+use crate::commands::watch::WatchArgs;
 use crate::exit::{self, UsageError};
 
 /// Connection tracking: is this host all right, who fills the table, and the fix that lasts.
@@ -65,6 +69,14 @@ impl Global {
 pub(crate) enum Command {
     /// Is this host all right? Findings by severity, each with the command that fixes it
     Doctor(DoctorArgs),
+    /// The table's entries: all, or those that a filter means
+    List(ListArgs),
+    /// How many entries there are, or match a filter
+    Count(CountArgs),
+    /// The kernel's counters, per CPU
+    Stats(StatsArgs),
+    /// Events of the table as they happen
+    Watch(WatchArgs),
     /// A finding in full: why, evidence, remedies, traps
     Explain(ExplainArgs),
     /// Raise limit and buckets, with proof, for good; and take it back

@@ -1,9 +1,15 @@
 //! One module a command: arguments in, calls of the libraries, values drawn.
 
+pub(crate) mod count;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+mod filter;
 pub(crate) mod fix;
 pub(crate) mod generate;
+pub(crate) mod list;
+mod namespaces;
+pub(crate) mod stats;
+pub(crate) mod watch;
 
 use std::process::ExitCode;
 
@@ -13,6 +19,10 @@ use crate::cli::{Cli, Command};
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &cli.global),
+        Command::List(args) => list::run(&args, &cli.global),
+        Command::Count(args) => count::run(&args, &cli.global),
+        Command::Stats(args) => stats::run(&args, &cli.global),
+        Command::Watch(args) => watch::run(&args, &cli.global),
         Command::Explain(args) => explain::run(&args, &cli.global),
         Command::Fix(args) => fix::run(&args, &cli.global),
         Command::Generate(args) => generate::run(&args),

@@ -1,9 +1,15 @@
 //! How values are drawn: colours, widths, hostile text. Numbers are `ctkeeper_flow::units`.
 
+mod entries;
 pub(crate) mod explanation;
+mod output;
 pub(crate) mod report;
 mod screen;
+mod table;
 mod text;
 
+pub(crate) use entries::{EntryWriter, Extras, Format};
+pub(crate) use output::Output;
 pub(crate) use screen::Screen;
+pub(crate) use table::{Cell, Column, Table};
 pub(crate) use text::{printable, wrap};

@@ -33,6 +33,12 @@ impl Screen {
         Self { colours, terminal, width: width.clamp(40, 400) }
     }
 
+    /// A screen of some width without colours.
+    #[cfg(test)]
+    pub(crate) const fn plain(width: usize) -> Self {
+        Self { colours: false, terminal: false, width }
+    }
+
     /// Whether a person is looking.
     pub(crate) const fn is_terminal(&self) -> bool {
         self.terminal

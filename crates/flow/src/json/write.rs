@@ -4,7 +4,7 @@ use super::time;
 use crate::digits::{nibble, push_address, push_number};
 use crate::{
     Counters, DccpRole, EventKind, Flow, Layer4, Protocol, ProtocolState, SequenceAdjustment,
-    Status, Tuple, Zone, ZoneDirection,
+    Status, SynProxy, Tuple, Zone, ZoneDirection,
 };
 
 /// What stands in front of the entry's own keys.
@@ -188,7 +188,8 @@ fn attachments(flow: &Flow, out: &mut Vec<u8>) {
         close(out, b'}');
         out.push(b',');
     }
-    if let Some(proxy) = &flow.synproxy {
+    // The kernel sends one of zeros for every entry whose extension has room for it.
+    if let Some(proxy) = flow.synproxy.as_ref().filter(|proxy| ***proxy != SynProxy::default()) {
         key(out, "synproxy");
         out.push(b'{');
         number(out, "initial_sequence", proxy.initial_sequence);

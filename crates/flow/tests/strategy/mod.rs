@@ -144,13 +144,14 @@ fn extras(flow: Flow) -> impl Strategy<Value = Flow> {
     };
     let helper = (hostile_text(), any::<Vec<u8>>())
         .prop_map(|(name, info)| Box::new(Helper { name: name.into(), info: info.into() }));
-    let proxy = any::<(u32, u32, u32)>().prop_map(|(sequence, timestamp, offset)| {
-        Box::new(SynProxy {
-            initial_sequence: sequence,
-            initial_timestamp: timestamp,
-            timestamp_offset: offset,
-        })
-    });
+    let proxy =
+        (1..u32::MAX, any::<u32>(), any::<u32>()).prop_map(|(sequence, timestamp, offset)| {
+            Box::new(SynProxy {
+                initial_sequence: sequence,
+                initial_timestamp: timestamp,
+                timestamp_offset: offset,
+            })
+        });
     let stamps = any::<(u64, u64)>().prop_map(|(start, stop)| Timestamps { start, stop });
     let master = tuples().prop_map(|(original, _)| Box::new(original));
     (

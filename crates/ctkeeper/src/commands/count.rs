@@ -1,0 +1,155 @@
+//! `ctkeeper count`: how many entries.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use clap::Args;
+use ctkeeper_flow::{Filter, Limit, json, units};
+use ctkeeper_netlink::Conntrack;
+
+use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
+use super::list::nanoseconds_since_epoch;
+use super::namespaces::Selection;
+use crate::cli::Global;
+use crate::exit;
+use crate::ui::{Cell, Column, Screen, Table, printable};
+
+const EXAMPLES: &str = "\
+Examples:
+  ctkeeper count                         the kernel's count and its limit, at no cost
+  ctkeeper count --exact                 counted entry by entry
+  ctkeeper count state TIME_WAIT         entries that match
+  ctkeeper count --netns all --json      every namespace, an object a line
+
+The kernel's count includes entries that have expired and are not collected yet, for up to a minute;
+with a filter or --exact they are left out (reading the table collects them).
+Not on a terminal, the number stands alone, as `conntrack -C` prints it.";
+
+/// Options of `ctkeeper count`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{FILTER_HELP}"))]
+pub(crate) struct CountArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+
+    /// Count entry by entry, without those that have expired
+    #[arg(long)]
+    exact: bool,
+}
+
+/// Counts the entries that match.
+pub(crate) fn run(args: &CountArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let filter = args.filter.compile()?;
+    let by_kernel = filter.is_everything() && !args.exact;
+    let selection = Selection::of(global)?;
+    let mut counts = Vec::new();
+    let complete = selection.each_table(|table, label| {
+        let namespace = label.map(str::to_owned);
+        counts.push(Count { namespace, ..count(table, &filter, by_kernel)? });
+        Ok(())
+    })?;
+    let screen = Screen::stdout(global.color);
+    let mut out = io::stdout().lock();
+    if global.json {
+        counts.iter().try_for_each(|count| writeln!(out, "{}", count.json(by_kernel)))?;
+    } else if matches!(selection, Selection::All(_)) {
+        by_namespace(&counts, screen, &mut out)?;
+    } else if screen.is_terminal() {
+        counts.iter().try_for_each(|count| writeln!(out, "{}", count.sentence(by_kernel)))?;
+    } else {
+        counts.iter().try_for_each(|count| writeln!(out, "{}", count.entries))?;
+    }
+    out.flush()?;
+    Ok(ExitCode::from(if complete { exit::OK } else { exit::WARNING }))
+}
+
+struct Count {
+    namespace: Option<String>,
+    /// Entries that match.
+    entries: u64,
+    /// Entries by the kernel's count.
+    standing: u64,
+    limit: Option<Limit>,
+}
+
+fn count(table: &mut Conntrack, filter: &Filter, by_kernel: bool) -> anyhow::Result<Count> {
+    let global = table.count_and_limit()?;
+    let standing = u64::from(global.entries);
+    let limit = global.limit.map(|limit| Limit(limit.into()));
+    let mut entries = standing;
+    // A dump walks the whole host's hash table, even for an empty namespace.
+    if !by_kernel && standing > 0 {
+        let now = nanoseconds_since_epoch();
+        entries = 0;
+        table.dump(&kernel_filter(filter), |flow| {
+            entries += u64::from(filter.matches(flow, now));
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(Count { namespace: None, entries, standing, limit })
+}
+
+impl Count {
+    fn json(&self, by_kernel: bool) -> String {
+        let mut name = Vec::new();
+        if let Some(namespace) = &self.namespace {
+            name.extend_from_slice(b"\"namespace\":");
+            json::write_string(namespace, &mut name);
+            name.push(b',');
+        }
+        let name = String::from_utf8_lossy(&name);
+        let Self { entries, standing, limit, .. } = self;
+        let limit = limit.map_or_else(String::new, |limit| format!(",\"limit\":{}", limit.0));
+        format!(
+            "{{{name}\"entries\":{entries},\"table\":{standing}{limit},\
+             \"includes_expired\":{by_kernel}}}"
+        )
+    }
+
+    fn sentence(&self, by_kernel: bool) -> String {
+        let (entries, standing) = (units::count(self.entries), units::count(self.standing));
+        if !by_kernel {
+            return format!("{entries} of {standing} entries");
+        }
+        let note = "\nBy the kernel's count, expired entries that are not collected yet included; \
+                    --exact leaves them out.";
+        match self.limit {
+            Some(limit) if limit.entries().is_some() => {
+                let share = limit.share(self.standing).map_or_else(String::new, units::percent);
+                format!("{entries} of {} entries ({share}){note}", units::count(limit.0))
+            }
+            _ => format!("{entries} entries, no limit{note}"),
+        }
+    }
+}
+
+fn by_namespace(counts: &[Count], screen: Screen, out: &mut impl Write) -> io::Result<()> {
+    let column = |heading: &'static str, right| Column {
+        heading: heading.into(),
+        right,
+        least: 0,
+        optional: false,
+    };
+    let mut table = Table::new(
+        screen,
+        vec![column("NETNS", false), column("ENTRIES", true), column("OF LIMIT", true)],
+    );
+    for count in counts {
+        let share = count.limit.and_then(|limit| limit.share(count.standing));
+        table.row(
+            out,
+            vec![
+                Cell::from(printable(count.namespace.as_deref().unwrap_or(""))),
+                if screen.is_terminal() {
+                    units::count(count.entries)
+                } else {
+                    count.entries.to_string()
+                }
+                .into(),
+                share.map_or_else(|| "-".to_owned(), units::percent).into(),
+            ],
+        )?;
+    }
+    table.finish(out)
+}

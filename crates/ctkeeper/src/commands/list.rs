@@ -1,0 +1,182 @@
+//! `ctkeeper list`: the table's entries.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use ctkeeper_flow::{Filter, Flow, units};
+use ctkeeper_netlink::{Conntrack, DumpFilter};
+
+use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
+use super::namespaces::Selection;
+use crate::cli::Global;
+use crate::exit;
+use crate::ui::{EntryWriter, Extras, Format, Screen};
+
+const EXAMPLES: &str = "\
+Examples:
+  ctkeeper list                              all entries of this namespace
+  ctkeeper list tcp dport 443 not assured    terms that must all hold
+  ctkeeper list 'src 10.0.0.0/8 (dport 80,443 or state TIME_WAIT)'
+  ctkeeper list -o json unreplied | jq -r .original.source
+  ctkeeper list --netns all 'timeout > 4d' --limit 20
+
+On a terminal the default is columns, elsewhere text as `conntrack -L` prints it.";
+
+/// Options of `ctkeeper list`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{FILTER_HELP}"))]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+
+    /// How to write them
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+
+    /// Stop after N entries
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+
+    /// Show the kernel's id of each entry
+    #[arg(long)]
+    id: bool,
+
+    /// In text, put the layer 3 family in front, as `conntrack -L -o extended`
+    #[arg(long)]
+    extended: bool,
+}
+
+/// Lists the entries that match.
+pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let filter = args.filter.compile()?;
+    let selection = Selection::of(global)?;
+    let screen = Screen::stdout(global.color);
+    let format = Format::choose(args.output, global.json, &screen);
+    let several = matches!(selection, Selection::All(_));
+    let extras = Extras { extended: args.extended, id: args.id, namespace: several, events: false };
+    let mut listing = Listing {
+        kernel: kernel_filter(&filter),
+        now: if filter.needs_clock() { nanoseconds_since_epoch() } else { 0 },
+        filter,
+        writer: EntryWriter::new(format, extras, screen),
+        left: args.limit.unwrap_or(u64::MAX),
+        tally: Tally::default(),
+    };
+    let complete = selection.each_table(|table, label| listing.table(table, label))?;
+    listing.writer.finish()?;
+    listing.report(args.limit.is_some());
+    Ok(ExitCode::from(if complete { exit::OK } else { exit::WARNING }))
+}
+
+/// Nanoseconds since the epoch; 0 before it.
+pub(super) fn nanoseconds_since_epoch() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.ok().and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}
+
+struct Listing {
+    filter: Filter,
+    kernel: DumpFilter,
+    /// What ages count from.
+    now: u64,
+    writer: EntryWriter,
+    /// Entries that may still be shown.
+    left: u64,
+    tally: Tally,
+}
+
+/// What the closing line tells.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Entries that came from the kernel.
+    read: u64,
+    shown: u64,
+    /// Entries in the tables, by the kernel's count.
+    standing: u64,
+    interruptions: u64,
+    undecodable: u64,
+    /// Whether any entry that was read carried counters, and timestamps.
+    counted: bool,
+    stamped: bool,
+}
+
+impl Listing {
+    fn table(&mut self, table: &mut Conntrack, label: Option<&str>) -> anyhow::Result<()> {
+        let standing = table.count_and_limit()?.entries;
+        self.tally.standing += u64::from(standing);
+        // A dump walks the whole host's hash table, even for an empty namespace.
+        if (standing == 0 && label.is_some()) || self.left == 0 {
+            return Ok(());
+        }
+        let mut outcome = Ok(());
+        let kernel = self.kernel;
+        let dump = table.dump(&kernel, |flow| match self.entry(flow, label) {
+            Ok(()) if self.left > 0 => ControlFlow::Continue(()),
+            result => {
+                outcome = result;
+                ControlFlow::Break(())
+            }
+        })?;
+        outcome?;
+        self.tally.interruptions += u64::from(dump.interruptions);
+        self.tally.undecodable += dump.undecodable;
+        Ok(())
+    }
+
+    #[inline]
+    fn entry(&mut self, flow: &Flow, label: Option<&str>) -> io::Result<()> {
+        self.tally.read += 1;
+        self.tally.counted |= flow.counters_original.is_some();
+        self.tally.stamped |= flow.timestamps.is_some();
+        if !self.filter.matches(flow, self.now) {
+            return Ok(());
+        }
+        self.tally.shown += 1;
+        self.left -= 1;
+        self.writer.entry(flow, label, None)
+    }
+
+    /// The closing line and what may surprise, on standard error.
+    fn report(&self, limited: bool) {
+        let Tally { shown, standing, .. } = self.tally;
+        let (entries, standing) = (units::count(shown), units::count(standing));
+        let noun = if shown == 1 { "entry" } else { "entries" };
+        if limited && self.left == 0 {
+            eprintln!("{entries} {noun} shown, as many as asked for; the table holds {standing}.");
+        } else if self.filter.is_everything() {
+            eprintln!("{entries} {noun} shown.");
+        } else {
+            eprintln!("{entries} {noun} shown of {standing} in the table.");
+        }
+        self.warn();
+    }
+
+    fn warn(&self) {
+        let tally = self.tally;
+        if tally.interruptions > 0 {
+            eprintln!(
+                "The table was rebuilt while it was read ({} parts): entries may be missing or \
+                 double; list again for a whole one.",
+                tally.interruptions
+            );
+        }
+        if tally.undecodable > 0 {
+            eprintln!("{} entries could not be read.", tally.undecodable);
+        }
+        if self.filter.needs_accounting() && !tally.counted && tally.read > 0 {
+            eprintln!(
+                "No entry that was read carries counters: net.netfilter.nf_conntrack_acct is 0, or \
+                 was when they were made."
+            );
+        }
+        if self.filter.needs_clock() && !tally.stamped && tally.read > 0 {
+            eprintln!(
+                "No entry that was read carries times: net.netfilter.nf_conntrack_timestamp is 0, \
+                 or was when they were made."
+            );
+        }
+    }
+}
