@@ -1,5 +1,7 @@
 //! `host` on the real kernel and against the real readers of settings files.
 
+#[path = "host/kernel.rs"]
+mod kernel;
 #[path = "host/readers.rs"]
 mod readers;
 
@@ -9,28 +11,38 @@ use ctkeeper_tests::{Case, Need, main as harness};
 
 const READERS: &[Need] =
     &[Need::Root, Need::Program("unshare", "util-linux"), Need::Program("sysctl", "procps")];
+const KERNEL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("ip", "iproute2")];
+const RULES: &[Need] = &[
+    Need::Root,
+    Need::Conntrack,
+    Need::Program("ip", "iproute2"),
+    Need::Program("nft", "nftables"),
+];
 
 fn main() -> ExitCode {
+    if kernel::is_probe() {
+        return kernel::answer_probe();
+    }
+    let case = |name, needs, run| Case { name, needs, run };
     harness(&[
-        Case {
-            name: "host::readers::by_hand",
-            needs: READERS,
-            run: readers::cases_by_hand_agree_with_the_readers,
-        },
-        Case {
-            name: "host::readers::generated",
-            needs: READERS,
-            run: readers::generated_trees_agree_with_the_readers,
-        },
-        Case {
-            name: "host::readers::conntrack_key",
-            needs: &[Need::Root, Need::Conntrack],
-            run: readers::a_conntrack_key_agrees_with_the_readers,
-        },
-        Case {
-            name: "host::readers::two_names",
-            needs: READERS,
-            run: readers::two_names_of_one_value_agree_with_the_readers,
-        },
+        case("host::readers::by_hand", READERS, readers::cases_by_hand_agree_with_the_readers),
+        case("host::readers::generated", READERS, readers::generated_trees_agree_with_the_readers),
+        case(
+            "host::readers::conntrack_key",
+            READERS,
+            readers::a_conntrack_key_agrees_with_the_readers,
+        ),
+        case(
+            "host::readers::two_names",
+            READERS,
+            readers::two_names_of_one_value_agree_with_the_readers,
+        ),
+        case("host::sysctl::timeouts", KERNEL, kernel::timeouts_are_each_namespaces_own),
+        case("host::sysctl::refusals", KERNEL, kernel::refusals_say_what_to_do),
+        case("host::sysctl::access", KERNEL, kernel::what_bars_a_change_is_told_by_looking),
+        case("host::namespaces", KERNEL, kernel::namespaces_are_named),
+        case("host::memory::slab", KERNEL, kernel::entries_show_in_the_slab),
+        case("host::tracking", RULES, kernel::what_turns_tracking_on_is_found),
+        case("host::kernel_log", KERNEL, kernel::a_full_table_shows_in_the_log),
     ])
 }
