@@ -324,6 +324,12 @@ fn log_lines_age() {
     };
     assert_eq!(ids(&logged(89_000_000)), [("kernel-log", Severity::Warning)]);
     assert_eq!(ids(&logged(1_000_000)), [("kernel-log", Severity::Note)]);
+    // A namespace that never dropped a packet has inherited the number of one that has gone.
+    let mut inherited = logged(89_000_000);
+    let mut statistics = Statistics::default();
+    statistics.set(Statistic::Drop, 0);
+    inherited.namespaces[0].statistics = Some(statistics);
+    assert_eq!(ids(&inherited), [("kernel-log", Severity::Note)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! turned tracking on.
 
 use ctkeeper_census::Tally;
-use ctkeeper_host::sysctl;
+use ctkeeper_host::{sysctl, tracking};
 use ctkeeper_netlink::{Conntrack, Error, netns};
 use ctkeeper_snapshot::{Gap, Namespace, Sample, Timeouts, Tracking};
 
@@ -70,6 +70,9 @@ fn inside(inode: u64, size: u64) -> Findings {
             Err(error) => found.gaps.extend(gaps::of_sample(&error, inode)),
         }
     }
+    let (tracking, gaps) = tracking::find();
+    found.tracking = Some(tracking);
+    found.gaps.extend(gaps);
     found
 }
 

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use ctkeeper_flow::{Limit, Statistics};
+use ctkeeper_host::namespaces::{Description, processes_each};
 use ctkeeper_host::{machine, sysctl};
 use ctkeeper_netlink::{Conntrack, Error, netns};
 use ctkeeper_snapshot::{EvidenceSource, Gap, Namespace, Rates};
@@ -73,11 +74,12 @@ impl Pulse {
         before: Option<&(Self, EvidenceSource)>,
     ) -> Vec<Namespace> {
         let before = before.filter(|(pulse, _)| pulse.boot_id == self.boot_id);
+        let processes = processes_each(targets.len());
         let namespace = |target: &Target| {
             let beat = self.beats.get(&target.inode())?;
             let rates = before
                 .and_then(|(pulse, since)| beat.rates(pulse.beats.get(&target.inode())?, *since));
-            Some(beat.namespace(target, rates))
+            Some(beat.namespace(target.inode(), target.describe(processes), rates))
         };
         let mut namespaces: Vec<_> = targets.iter().filter_map(namespace).collect();
         namespaces.sort_by_key(|n| (!n.initial, Reverse(n.count), n.inode));
@@ -95,13 +97,13 @@ impl Pulse {
 }
 
 impl Beat {
-    fn namespace(&self, target: &Target, rates: Option<Rates>) -> Namespace {
+    fn namespace(&self, inode: u64, called: Description, rates: Option<Rates>) -> Namespace {
         let statistics = sum(&self.per_cpu);
         Namespace {
-            inode: target.inode(),
+            inode,
             initial: self.initial,
-            names: target.names(),
-            processes: target.processes(),
+            names: called.names,
+            processes: called.processes,
             count: self.count,
             limit: self.limit,
             statistics: (!statistics.is_empty()).then_some(statistics),

@@ -2,7 +2,8 @@
 
 use ctkeeper_netlink::Error;
 use ctkeeper_netlink::netns::{Enumeration, FoundNamespace, Namespace, NamespaceSelector};
-use ctkeeper_snapshot::NamespaceProcess;
+
+use ctkeeper_host::namespaces::{self, Description};
 
 use crate::Selection;
 
@@ -42,11 +43,8 @@ impl Target {
         self.selector.as_ref().map_or_else(|| self.found.open(), Namespace::open)
     }
 
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.found.paths.iter().map(|path| path.display().to_string()).collect()
-    }
-
-    pub(crate) fn processes(&self) -> Vec<NamespaceProcess> {
-        Vec::new()
+    /// Its names, and as many of its processes.
+    pub(crate) fn describe(&self, processes: usize) -> Description {
+        namespaces::describe(&self.found, processes)
     }
 }

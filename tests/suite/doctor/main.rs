@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Case { name: "nearly_full_and_locked", needs: KERNEL, run: table::nearly_full_and_locked },
         Case { name: "soft", needs: KERNEL, run: table::soft },
         Case { name: "idle_established", needs: KERNEL, run: table::idle_established },
+        Case { name: "why_tracked", needs: RULES, run: table::why_tracked },
         Case { name: "second_wall_and_memory", needs: KERNEL, run: host::second_wall_and_memory },
         Case { name: "unlimited", needs: KERNEL, run: host::unlimited },
         Case { name: "not_persisted", needs: KERNEL, run: host::not_persisted },

@@ -135,7 +135,6 @@ pub(crate) fn idle_established() -> anyhow::Result<()> {
     doctor(&["--netns", idle.name()])?.ensure_silent("idle-established")
 }
 
-#[expect(dead_code, reason = "until host tells why")]
 pub(crate) fn why_tracked() -> anyhow::Result<()> {
     let _host = HostValues::lock()?;
     let namespace = Namespace::create()?;

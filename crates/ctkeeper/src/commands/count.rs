@@ -61,7 +61,7 @@ pub(crate) fn run(args: &CountArgs, global: &Global) -> anyhow::Result<ExitCode>
         counts.iter().try_for_each(|count| writeln!(out, "{}", count.entries))?;
     }
     out.flush()?;
-    Ok(ExitCode::from(if complete { exit::OK } else { exit::WARNING }))
+    Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }
 
 struct Count {

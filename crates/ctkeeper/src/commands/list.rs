@@ -68,7 +68,7 @@ pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let complete = selection.each_table(|table, label| listing.table(table, label))?;
     listing.writer.finish()?;
     listing.report(args.limit.is_some());
-    Ok(ExitCode::from(if complete { exit::OK } else { exit::WARNING }))
+    Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }
 
 /// Nanoseconds since the epoch; 0 before it.

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &StatsArgs, global: &Global) -> anyhow::Result<ExitCode>
         Ok(())
     })?;
     out.flush()?;
-    Ok(ExitCode::from(if complete { exit::OK } else { exit::WARNING }))
+    Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }
 
 fn total(cpus: &[Statistics]) -> Statistics {

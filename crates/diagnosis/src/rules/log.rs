@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ctkeeper_flow::units::{count, duration};
-use ctkeeper_snapshot::{FullReports, Namespace};
+use ctkeeper_snapshot::{FullReports, Namespace, Statistic};
 
 use super::{Explanation, Rule};
 use crate::context::Context;
@@ -22,8 +22,9 @@ pub(super) const KERNEL_LOG: Rule = Rule {
                    ctkeeper doctor --netns all.",
         traps: "Lines are no count of drops: the kernel prints at most ten in five seconds for \
                 the whole host and for all network messages together, so a noisy neighbour can \
-                hide a full namespace entirely. Suppressed counts name no namespace. Tools that \
-                look for the old wording miss the new one.",
+                hide a full namespace entirely. Suppressed counts name no namespace. The number of \
+                a namespace that has gone is given to a new one: old lines may mean another. \
+                Tools that look for the old wording miss the new one.",
     },
 };
 
@@ -39,6 +40,17 @@ fn kernel_log(context: &Context<'_>) -> Vec<Finding> {
 /// knows nothing of the others.
 fn is_gone(context: &Context<'_>, report: &FullReports) -> bool {
     report.namespace.is_some_and(|inode| find(context, inode).is_none())
+}
+
+/// The namespace that a line means. The kernel gives the number of a namespace that has gone to a
+/// new one: one that has never dropped a packet is not the one that the line is about.
+fn find<'a>(context: &Context<'a>, inode: u64) -> Option<&'a Namespace> {
+    let has_dropped = |namespace: &&Namespace| {
+        let statistics = namespace.statistics.as_ref();
+        statistics.and_then(|s| s.get(Statistic::Drop)).is_none_or(|drops| drops > 0)
+    };
+    let mut namespaces = context.snapshot.namespaces.iter();
+    namespaces.find(|namespace| namespace.inode == inode).filter(has_dropped)
 }
 
 fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
@@ -89,10 +101,6 @@ fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Findin
             .evidence("lines", total)
             .evidence("suppressed", context.snapshot.log.suppressed),
     )
-}
-
-fn find<'a>(context: &Context<'a>, inode: u64) -> Option<&'a Namespace> {
-    context.snapshot.namespaces.iter().find(|namespace| namespace.inode == inode)
 }
 
 fn age(context: &Context<'_>, report: &FullReports) -> Option<Duration> {
