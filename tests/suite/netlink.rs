@@ -48,7 +48,6 @@ fn main() -> ExitCode {
         case("every_filter_gives_what_a_full_dump_gives", dumps::every_filter_is_right),
         case("a_sample_stops_and_the_socket_lives_on", dumps::a_sample_stops),
         case("a_sample_is_a_prefix_of_the_dump", dumps::a_sample_is_a_prefix),
-        case("a_stopped_dump_costs_what_was_read", dumps::a_stopped_dump_costs_what_was_read),
         case("a_namespace_may_vanish_during_a_dump", dumps::a_namespace_may_vanish),
         case("events_tell_what_happened", events::events_tell_what_happened),
         case("groups_deliver_only_what_was_asked", events::groups_deliver_only_what_was_asked),
@@ -56,6 +55,10 @@ fn main() -> ExitCode {
         case("a_follower_recovers_from_a_loss", events::a_follower_recovers_from_a_loss),
         case("a_namespace_opens_by_every_name", namespaces::opens_by_every_name),
         case("the_callers_thread_is_not_moved", namespaces::the_callers_thread_is_not_moved),
+        case(
+            "its_own_namespace_needs_no_right_to_enter",
+            namespaces::its_own_needs_no_right_to_enter,
+        ),
         case("vanished_namespaces_are_said_to_be", namespaces::vanished_ones_are_said_to_be),
         case("every_namespace_is_enumerated", namespaces::every_one_is_enumerated),
         case("a_held_namespace_outlives_its_name", namespaces::a_held_one_outlives_its_name),

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::sys;
@@ -59,20 +59,35 @@ impl Module {
 
     /// How it is there. Cheap: a built-in part is looked up once in the life of the process.
     pub fn presence(self) -> ModulePresence {
-        static BUILT_IN: [OnceLock<Image>; 3] = [const { OnceLock::new() }; 3];
-        if BUILT_IN[self as usize].get() == Some(&Image::Contains) {
-            return ModulePresence::BuiltIn;
+        if let Some(settled) = self.settled() {
+            return settled;
         }
-        let folder = Path::new("/sys/module").join(self.name());
-        if folder.join("initstate").exists() || self.is_listed() {
+        if self.is_loaded() {
             return ModulePresence::Loaded;
         }
-        match BUILT_IN[self as usize].get_or_init(|| self.look_into_image(&folder)) {
+        match IMAGE[self as usize].get_or_init(|| self.look_into_image()) {
             Image::Contains => ModulePresence::BuiltIn,
             Image::HasNoModules => ModulePresence::NoModules,
             Image::Lacks => ModulePresence::Absent,
             Image::Unknown => ModulePresence::Unknown,
         }
+    }
+
+    /// What is known for the life of the process: a kernel image does not change.
+    fn settled(self) -> Option<ModulePresence> {
+        match IMAGE[self as usize].get()? {
+            Image::Contains => Some(ModulePresence::BuiltIn),
+            Image::HasNoModules => Some(ModulePresence::NoModules),
+            Image::Lacks | Image::Unknown => None,
+        }
+    }
+
+    fn folder(self) -> PathBuf {
+        Path::new("/sys/module").join(self.name())
+    }
+
+    fn is_loaded(self) -> bool {
+        self.folder().join("initstate").exists() || self.is_listed()
     }
 
     /// Whether `/proc/modules` lists it, for where `/sys` is not mounted.
@@ -81,9 +96,9 @@ impl Module {
         modules.lines().any(|line| line.split(' ').next() == Some(self.name()))
     }
 
-    fn look_into_image(self, folder: &Path) -> Image {
+    fn look_into_image(self) -> Image {
         // A part of the image shows there only if it has parameters.
-        if folder.exists() || self.leaves_a_trace() {
+        if self.folder().exists() || self.leaves_a_trace() {
             return Image::Contains;
         }
         // A masked /proc has no /proc/modules either, but then no /proc/version.
@@ -128,6 +143,8 @@ impl Module {
     }
 }
 
+static IMAGE: [OnceLock<Image>; 3] = [const { OnceLock::new() }; 3];
+
 /// What the kernel image says of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Image {
@@ -157,15 +174,20 @@ pub enum Availability {
 impl Availability {
     /// Looks, loading nothing. A few system calls at most, none where everything is built in.
     pub fn look() -> Self {
-        let netlink = Module::ConntrackNetlink.presence();
-        match (netlink, Module::Conntrack.presence()) {
-            (ModulePresence::BuiltIn | ModulePresence::Loaded, _)
-            | (ModulePresence::NoModules, ModulePresence::BuiltIn) => Self::Ready,
+        match Module::ConntrackNetlink.presence() {
+            ModulePresence::BuiltIn | ModulePresence::Loaded => Self::Ready,
+            ModulePresence::Unknown => Self::Unknown,
+            missing => Self::without_netlink(missing, Module::Conntrack.presence()),
+        }
+    }
+
+    /// A kernel without modules does not show whether it has the interface; asking tells, and
+    /// harms nothing.
+    const fn without_netlink(netlink: ModulePresence, conntrack: ModulePresence) -> Self {
+        match (netlink, conntrack) {
+            (ModulePresence::NoModules, ModulePresence::BuiltIn) => Self::Ready,
             (ModulePresence::NoModules, _) | (_, ModulePresence::Absent) => Self::NoConntrack,
-            (ModulePresence::Absent, _) => {
-                Self::WouldLoadModule { module: Module::ConntrackNetlink.name() }
-            }
-            (ModulePresence::Unknown, _) => Self::Unknown,
+            _ => Self::WouldLoadModule { module: Module::ConntrackNetlink.name() },
         }
     }
 }
@@ -204,6 +226,23 @@ mod tests {
         if symbols.lines().any(|line| line.ends_with(" ctnetlink_dump_table")) {
             assert!(Module::ConntrackNetlink.is_in_symbols());
         }
+    }
+
+    #[test]
+    fn tracking_without_its_netlink_interface_is_left_alone() {
+        use ModulePresence::{Absent, BuiltIn, Loaded, NoModules};
+        let would_load = Availability::WouldLoadModule { module: "nf_conntrack_netlink" };
+        let cases = [
+            (Absent, Loaded, would_load),
+            (Absent, BuiltIn, would_load),
+            (Absent, Absent, Availability::NoConntrack),
+            (NoModules, BuiltIn, Availability::Ready),
+            (NoModules, NoModules, Availability::NoConntrack),
+        ];
+        for (netlink, conntrack, expected) in cases {
+            assert_eq!(Availability::without_netlink(netlink, conntrack), expected);
+        }
+        assert!(would_load.to_string().contains("modprobe nf_conntrack_netlink"));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Conntrack {
     where
         I: IntoIterator<Item: Borrow<Flow>>,
     {
-        self.abandon_dump()?;
+        self.make_ready()?;
         let mut batch = Batch::default();
         let mut part = Part { request, builder: Builder::default(), members: Vec::new() };
         let mut flows = flows.into_iter().enumerate();

@@ -251,7 +251,7 @@ impl Conntrack {
         family: u8,
         write: impl FnOnce(&mut Builder),
     ) -> Result<Vec<u8>, Error> {
-        self.abandon_dump()?;
+        self.make_ready()?;
         let sequence = self.socket.next_sequences(1);
         let mut builder = Builder::default();
         builder.begin(CONNTRACK | kind, message::REQUEST | flags, sequence, family);
@@ -271,8 +271,14 @@ impl Conntrack {
         &mut self.socket
     }
 
+    /// Before each request: the module may have been unloaded since the socket was opened.
+    pub(crate) fn make_ready(&mut self) -> Result<(), Error> {
+        ensure_available()?;
+        self.abandon_dump()
+    }
+
     /// The only way to end a dump early is to close its socket.
-    pub(crate) fn abandon_dump(&mut self) -> Result<(), Error> {
+    fn abandon_dump(&mut self) -> Result<(), Error> {
         if self.is_mid_dump {
             self.socket = self.socket.another(Operation::Open)?;
             self.is_mid_dump = false;

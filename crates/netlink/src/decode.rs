@@ -22,17 +22,21 @@ type Result<T> = std::result::Result<T, Malformed>;
 /// Reads an entry into `flow`, whose earlier contents are dropped. After an error `flow` holds
 /// whatever had been read.
 pub(crate) fn flow(attributes: Attributes<'_>, flow: &mut Flow) -> Result<()> {
+    // The one box that many entries may carry: every entry that netlink made has it.
+    let mut spare = flow.synproxy.take();
     *flow = Flow::default();
     let mut tuples = [false; 2];
     for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
             entry::TUPLE_ORIGINAL => {
-                flow.original = tuple_of(&attribute, &mut flow.zone, ZoneDirection::Original)?;
+                let direction = ZoneDirection::Original;
+                tuple_of(&attribute, &mut flow.original, &mut flow.zone, direction)?;
                 tuples[0] = true;
             }
             entry::TUPLE_REPLY => {
-                flow.reply = tuple_of(&attribute, &mut flow.zone, ZoneDirection::Reply)?;
+                let direction = ZoneDirection::Reply;
+                tuple_of(&attribute, &mut flow.reply, &mut flow.zone, direction)?;
                 tuples[1] = true;
             }
             entry::STATUS => flow.status = Status(attribute.be32()?),
@@ -45,6 +49,11 @@ pub(crate) fn flow(attributes: Attributes<'_>, flow: &mut Flow) -> Result<()> {
             entry::COUNTERS_REPLY => flow.counters_reply = Some(counted(&attribute)?),
             entry::TIMESTAMP => flow.timestamps = Some(timestamps(&attribute)?),
             entry::ZONE => flow.zone = Zone::both(attribute.be16()?),
+            entry::SYNPROXY => {
+                let mut kept = spare.take().unwrap_or_default();
+                *kept = proxied(&attribute)?;
+                flow.synproxy = Some(kept);
+            }
             _ => rare(&attribute, flow)?,
         }
     }
@@ -64,8 +73,9 @@ fn rare(attribute: &Attribute<'_>, flow: &mut Flow) -> Result<()> {
         entry::SECURITY_CONTEXT => flow.security_context = security_context(attribute)?,
         entry::TUPLE_MASTER => {
             // The master is in the same zone; the kernel names none for it.
-            let master = tuple_of(attribute, &mut Zone::default(), ZoneDirection::Both)?;
-            flow.master = Some(Box::new(master));
+            let mut master = Box::<Tuple>::default();
+            tuple_of(attribute, &mut master, &mut Zone::default(), ZoneDirection::Both)?;
+            flow.master = Some(master);
         }
         entry::SEQUENCE_ORIGINAL => {
             flow.sequence_adjustment.get_or_insert_default().0 = adjustment(attribute)?;
@@ -73,7 +83,6 @@ fn rare(attribute: &Attribute<'_>, flow: &mut Flow) -> Result<()> {
         entry::SEQUENCE_REPLY => {
             flow.sequence_adjustment.get_or_insert_default().1 = adjustment(attribute)?;
         }
-        entry::SYNPROXY => flow.synproxy = Some(Box::new(proxied(attribute)?)),
         entry::TIMESTAMP_EVENT => flow.event_time = Some(attribute.be64()?),
         _ => {}
     }
@@ -106,50 +115,65 @@ pub(crate) fn global_statistics(attributes: Attributes<'_>) -> Result<(Option<u3
     Ok((entries, limit))
 }
 
-fn tuple_of(container: &Attribute<'_>, zone: &mut Zone, direction: ZoneDirection) -> Result<Tuple> {
-    let mut addresses = None;
-    let mut upper = None;
+/// Reads a tuple into `value`. (Returning it would cost a third more: values of this size are
+/// copied by loads wider than the stores that made them.)
+fn tuple_of(
+    container: &Attribute<'_>,
+    value: &mut Tuple,
+    zone: &mut Zone,
+    direction: ZoneDirection,
+) -> Result<()> {
+    let (mut has_addresses, mut has_protocol) = (false, false);
     for attribute in container.nested() {
         let attribute = attribute?;
         match attribute.kind {
-            tuple::IP => addresses = addresses_of(&attribute)?,
-            tuple::PROTO => upper = Some(layer4_of(&attribute)?),
+            tuple::IP => has_addresses = addresses_of(&attribute, value)?,
+            tuple::PROTO => {
+                layer4_of(&attribute, value)?;
+                has_protocol = true;
+            }
             tuple::ZONE => *zone = Zone { id: attribute.be16()?, direction },
             _ => {}
         }
     }
-    let (source, destination) = addresses.ok_or(Malformed::Missing("addresses of a tuple"))?;
-    let (protocol, layer4) = upper.ok_or(Malformed::Missing("protocol of a tuple"))?;
-    Ok(Tuple { source, destination, protocol, layer4 })
+    match (has_addresses, has_protocol) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Malformed::Missing("addresses of a tuple")),
+        (true, false) => Err(Malformed::Missing("protocol of a tuple")),
+    }
 }
 
-fn addresses_of(container: &Attribute<'_>) -> Result<Option<(IpAddr, IpAddr)>> {
-    let (mut source, mut destination) = (None, None);
+/// Returns whether both addresses are there and of one family: nothing else could be used.
+#[inline]
+fn addresses_of(container: &Attribute<'_>, value: &mut Tuple) -> Result<bool> {
+    let (mut v4_ends, mut v6_ends) = (0, 0);
     for attribute in container.nested() {
         let attribute = attribute?;
         match attribute.kind {
-            ip::V4_SOURCE => source = Some(v4(&attribute)?),
-            ip::V4_DESTINATION => destination = Some(v4(&attribute)?),
-            ip::V6_SOURCE => source = Some(v6(&attribute)?),
-            ip::V6_DESTINATION => destination = Some(v6(&attribute)?),
+            ip::V4_SOURCE => (value.source, v4_ends) = (v4(&attribute)?, v4_ends | 1),
+            ip::V4_DESTINATION => (value.destination, v4_ends) = (v4(&attribute)?, v4_ends | 2),
+            ip::V6_SOURCE => (value.source, v6_ends) = (v6(&attribute)?, v6_ends | 1),
+            ip::V6_DESTINATION => (value.destination, v6_ends) = (v6(&attribute)?, v6_ends | 2),
             _ => {}
         }
     }
-    // A tuple of two families is nothing that the kernel sends nor anybody else could use.
-    Ok(source.zip(destination).filter(|(from, to)| from.is_ipv4() == to.is_ipv4()))
+    Ok(matches!((v4_ends, v6_ends), (3, 0) | (0, 3)))
 }
 
+#[inline]
 fn v4(attribute: &Attribute<'_>) -> Result<IpAddr> {
     attribute.bytes::<4>().map(|octets| IpAddr::V4(Ipv4Addr::from(octets)))
 }
 
+#[inline]
 fn v6(attribute: &Attribute<'_>) -> Result<IpAddr> {
     attribute.bytes::<16>().map(|octets| IpAddr::V6(Ipv6Addr::from(octets)))
 }
 
 /// Ports or ICMP fields are there where the kernel sends them: a protocol number alone does not
 /// tell, since trackers come and go (DCCP went with Linux 6.16).
-fn layer4_of(container: &Attribute<'_>) -> Result<(Protocol, Layer4)> {
+#[inline]
+fn layer4_of(container: &Attribute<'_>, value: &mut Tuple) -> Result<()> {
     let mut protocol = None;
     let (mut ports, mut icmp) = ((0, 0), (0, 0, 0));
     let (mut has_ports, mut is_icmp) = (false, false);
@@ -165,12 +189,13 @@ fn layer4_of(container: &Attribute<'_>) -> Result<(Protocol, Layer4)> {
             _ => {}
         }
     }
-    let layer4 = match (has_ports, is_icmp) {
+    value.protocol = protocol.ok_or(Malformed::Missing("protocol of a tuple"))?;
+    value.layer4 = match (has_ports, is_icmp) {
         (true, _) => Layer4::Ports { source: ports.0, destination: ports.1 },
         (false, true) => Layer4::Icmp { kind: icmp.0, code: icmp.1, id: icmp.2 },
         (false, false) => Layer4::None,
     };
-    Ok((protocol.ok_or(Malformed::Missing("protocol of a tuple"))?, layer4))
+    Ok(())
 }
 
 fn state(container: &Attribute<'_>) -> Result<ProtocolState> {

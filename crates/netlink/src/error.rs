@@ -217,7 +217,7 @@ impl fmt::Display for Errno {
 
 /// What an error number means for an operation, in plain words.
 fn meaning(operation: Operation, errno: Errno) -> String {
-    use Operation::{Create, Delete, Get, Update};
+    use Operation::{Count, Create, Delete, Get, Statistics, Update};
     match (operation, errno.0) {
         (_, libc::EPERM) => "not permitted".to_owned(),
         (Create, libc::ENOMEM) => "the table is full (or memory is)".to_owned(),
@@ -226,6 +226,10 @@ fn meaning(operation: Operation, errno: Errno) -> String {
         (Get | Update | Delete, libc::ENOENT) => "there is no such entry".to_owned(),
         (Create | Update, libc::EBUSY) => {
             "the kernel does not let these status bits or this helper be changed".to_owned()
+        }
+        (Count | Statistics, libc::EINVAL) => {
+            "this kernel has no netlink interface for connection tracking (CONFIG_NF_CT_NETLINK)"
+                .to_owned()
         }
         (_, libc::EINVAL) => "the kernel finds the request invalid".to_owned(),
         (_, libc::EOPNOTSUPP) => "this kernel does not support it".to_owned(),

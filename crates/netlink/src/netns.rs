@@ -6,7 +6,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -22,6 +22,9 @@ use crate::sys;
 /// Folders in which programs name network namespaces by bind mounts: iproute2, Docker, and what
 /// follows them. On current systems `/var/run` is `/run`.
 pub const NAME_FOLDERS: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
+
+/// The calling thread's own namespace.
+const CURRENT: &str = "/proc/thread-self/ns/net";
 
 /// `PID_MAX_LIMIT` of 64-bit kernels (`include/linux/threads.h`): larger numbers are inodes, which
 /// begin far above (`PROC_DYNAMIC_FIRST`, 0xF0000000; the initial namespaces just below it).
@@ -121,11 +124,12 @@ impl Namespace {
 
     /// The calling thread's own.
     pub fn current() -> Result<Self, Error> {
-        // Before Linux 3.17 there is no thread-self; the main thread's will have to do.
-        let (thread, process) =
-            (Path::new("/proc/thread-self/ns/net"), Path::new("/proc/self/ns/net"));
-        let path = if thread.exists() { thread } else { process };
-        Self::at(path, &NamespaceSelector::Current)
+        Self::at(Path::new(CURRENT), &NamespaceSelector::Current)
+    }
+
+    /// Whether the calling thread is in it.
+    pub fn is_current(&self) -> bool {
+        fs::metadata(CURRENT).is_ok_and(|current| current.ino() == self.inode)
     }
 
     /// That of a process.

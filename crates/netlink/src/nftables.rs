@@ -264,7 +264,7 @@ impl RulesetSummary {
 
     /// Reads the rules of a namespace.
     pub fn read_in(namespace: &Namespace) -> Result<Option<Self>, Error> {
-        if Namespace::current().is_ok_and(|current| current.inode() == namespace.inode()) {
+        if namespace.is_current() {
             return Self::read();
         }
         netns::enter(namespace, |_| Self::read())?
@@ -506,4 +506,85 @@ fn find(attributes: Attributes<'_>, kind: u16) -> Result<Option<Attribute<'_>>, 
 
 fn text(attributes: Attributes<'_>, kind: u16) -> Result<String, Malformed> {
     Ok(find(attributes, kind)?.map(|attribute| attribute.text()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::Messages;
+
+    /// `table ip nat { chain post { type nat hook postrouting priority 100; ct state new
+    /// masquerade } }` as Linux 6.18 sends it.
+    const CHAIN: &str = "68000000030a0200070000008727020002000007080001006e61740009000300706f73\
+74000000000c00020000000000000000011400040008000100000000040800020000000064080005000000000108000700\
+6e61740008000a00000000010800060000000001";
+    const RULE: &str = "e4000000060a0208070000006327020002000007080001006e61740009000200706f73\
+74000000000c0003000000000000000002b000040020000100070001006374000014000200080001000000000108000200\
+000000004c0001000c00010062697477697365003c00020008000100000000010800020000000001080003000000000408\
+000600000000000c00040008000100080000000c00050008000100000000002c00010008000100636d7000200002000800\
+01000000000108000200000000010c000300080001000000000014000100090001006d6173710000000004000200";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> =
+            hex.bytes().filter_map(|digit| Some(char::from(digit).to_digit(16)? as u8)).collect();
+        digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    fn read_all(attributes: &Attributes<'_>) {
+        let _ = table(RuleFamily(2), attributes.clone());
+        let _ = chain(RuleFamily(2), attributes.clone());
+        let _ = rule(RuleFamily(2), attributes.clone());
+    }
+
+    #[test]
+    fn a_chain_with_its_hook() {
+        let bytes = bytes(CHAIN);
+        let message = Messages(&bytes).next().unwrap().unwrap();
+        let chain = chain(RuleFamily(2), message.attributes().unwrap()).unwrap();
+        let hook = Hook { number: 4, name: "postrouting", priority: 100 };
+        assert_eq!((chain.table.as_str(), chain.name.as_str()), ("nat", "post"));
+        assert_eq!((chain.hook, chain.kind.as_deref()), (Some(hook), Some("nat")));
+        assert_eq!(chain.policy, Some(Verdict::Accept));
+    }
+
+    #[test]
+    fn a_rule_with_its_expressions() {
+        let bytes = bytes(RULE);
+        let message = Messages(&bytes).next().unwrap().unwrap();
+        let rule = rule(RuleFamily(2), message.attributes().unwrap()).unwrap();
+        assert_eq!((rule.chain.as_str(), rule.handle), ("post", 2));
+        let other = |name: &str| Expression::Other(name.to_owned());
+        let expected = [
+            Expression::ConntrackRead(ConntrackKey(0)),
+            other("bitwise"),
+            other("cmp"),
+            Expression::Masquerade,
+        ];
+        assert_eq!(rule.expressions, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            read_all(&Attributes(&bytes));
+        }
+
+        #[test]
+        fn changed_messages_never_panic(
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            for hex in [CHAIN, RULE] {
+                let mut message = bytes(hex);
+                for (place, value) in &changes {
+                    let place = place.index(message.len());
+                    message[place] = *value;
+                }
+                message.truncate(cut.index(message.len()) + 1);
+                read_all(&Attributes(message.get(20..).unwrap_or_default()));
+            }
+        }
+    }
 }

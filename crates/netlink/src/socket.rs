@@ -195,7 +195,7 @@ pub(crate) fn open_in(
     operation: Operation,
     groups: u32,
 ) -> Result<Socket, Error> {
-    if Namespace::current().is_ok_and(|current| current.inode() == namespace.inode()) {
+    if namespace.is_current() {
         return Socket::open(operation, groups);
     }
     crate::netns::enter(namespace, |_| Socket::open(operation, groups))?

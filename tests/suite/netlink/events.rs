@@ -1,6 +1,6 @@
 //! Events and their losses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ fn drops_column(namespace: &netns::Namespace, port: u32) -> anyhow::Result<u64> 
     let port = port.to_string();
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let line = lines.find(|f| f.get(1) == Some(&"12") && f.get(2) == Some(&port.as_str()));
-    Ok(line.and_then(|fields| fields.get(8)?.parse().ok()).context("no such socket listed")?)
+    line.and_then(|fields| fields.get(8)?.parse().ok()).context("no such socket listed")
 }
 
 pub(crate) fn losses_are_counted_exactly() -> anyhow::Result<()> {
@@ -129,7 +129,7 @@ pub(crate) fn a_follower_recovers_from_a_loss() -> anyhow::Result<()> {
 /// What a consumer of a follower would keep.
 #[derive(Default)]
 struct View {
-    entries: BTreeMap<u32, ()>,
+    entries: BTreeSet<u32>,
     present: BTreeSet<u32>,
     is_synchronised: bool,
     losses: u32,
@@ -140,8 +140,7 @@ impl View {
         match notice {
             Notice::Present(flow) => self.present.extend(flow.id),
             Notice::Synchronised => {
-                self.entries =
-                    std::mem::take(&mut self.present).into_iter().map(|id| (id, ())).collect();
+                self.entries = std::mem::take(&mut self.present);
                 self.is_synchronised = true;
             }
             Notice::Lost(_) => {
@@ -151,7 +150,7 @@ impl View {
             Notice::Event(event) => {
                 let Some(id) = event.flow.id else { return };
                 match event.kind {
-                    EventKind::New | EventKind::Update => self.entries.insert(id, ()),
+                    EventKind::New | EventKind::Update => self.entries.insert(id),
                     EventKind::Destroy => self.entries.remove(&id),
                 };
             }

@@ -9,6 +9,7 @@ use ctkeeper_netlink::netns::{
 };
 use ctkeeper_netlink::{Conntrack, Error};
 use ctkeeper_tests::Namespace as Guard;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::support::{held, tcp};
 
@@ -82,6 +83,30 @@ pub(crate) fn the_callers_thread_is_not_moved() -> anyhow::Result<()> {
     ensure!(panicked.is_err());
     ensure!(Namespace::current()?.inode() == before);
     Ok(())
+}
+
+/// A container that may administer its own network, and no more.
+pub(crate) fn its_own_needs_no_right_to_enter() -> anyhow::Result<()> {
+    let guard = Guard::create()?;
+    let namespace = held(&guard)?;
+    netns::enter(&namespace, |namespace| -> anyhow::Result<()> {
+        // Capabilities are a thread's own: this one ends with the visit.
+        let mut sets = capabilities(None)?;
+        sets.effective = CapabilitySet::NET_ADMIN;
+        sets.permitted = CapabilitySet::NET_ADMIN;
+        set_capabilities(None, sets)?;
+        let elsewhere = Namespace::open(&NamespaceSelector::Pid(std::process::id()));
+        if let Ok(elsewhere) = elsewhere {
+            let error = Conntrack::open_in(&elsewhere).map(|_| ()).unwrap_err();
+            ensure!(error.to_string().contains("CAP_SYS_ADMIN"), "{error}");
+        }
+        let mut table = Conntrack::open_in(namespace)?;
+        table.create(&tcp(1))?;
+        table.create(&tcp(2))?;
+        ensure!(table.sample(1, |_| ())?.entries == 1);
+        ensure!(table.count_and_limit()?.entries == 2);
+        Ok(())
+    })?
 }
 
 pub(crate) fn vanished_ones_are_said_to_be() -> anyhow::Result<()> {
