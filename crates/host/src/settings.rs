@@ -2,6 +2,9 @@
 //!
 //! Sources for who reads what: `sysctl.d(5)`, `sysctl(8)`, `modprobe.d(5)`, `modules-load.d(5)` of
 //! Debian 12, and the programs themselves, against which `tests/suite/host.rs` holds this module.
+//!
+//! Not read: systemd's credential `sysctl.extra`, modules loaded by an initramfs, and whatever a
+//! script or a unit of the host writes to `/proc/sys` itself.
 
 mod early_load;
 mod folders;
@@ -92,13 +95,8 @@ impl Files {
     fn read(tree: &Tree<'_>, running: &RunningValues, gaps: &mut Vec<Gap>) -> Self {
         let command_line = command_line(tree, gaps);
         let modprobe = Modprobe::read(tree, &command_line, gaps);
-        let early = early_load::find(
-            tree,
-            running.module,
-            &running.kernel_release,
-            (&modprobe, &command_line),
-            gaps,
-        );
+        let early =
+            early_load::find(tree, running.module, &running.kernel_release, &modprobe, gaps);
         let sysctl = SysctlFiles::read(tree, gaps);
         let lines = |key| with_former(&sysctl, key, &running.kernel_release);
         let ((limit, mut former), (buckets, more)) =

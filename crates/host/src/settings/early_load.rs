@@ -97,16 +97,15 @@ pub(super) fn find(
     tree: &Tree<'_>,
     state: ModuleState,
     kernel: &str,
-    (modprobe, command_line): (&Modprobe, &str),
+    modprobe: &Modprobe,
     gaps: &mut Vec<Gap>,
 ) -> Early {
     let certain = |load| Early { load, prefixes: Vec::new(), reader: None };
     if state == ModuleState::BuiltIn {
         return certain(EarlyLoad::BuiltIn);
     }
-    let named = named_modules(tree, command_line, gaps);
     let dependencies = Dependencies::read(tree, kernel);
-    let brings = named.into_iter().find(|named| {
+    let brings = named_modules(tree, modprobe, gaps).into_iter().find(|named| {
         dependencies.brings_conntrack(&named.module) && !is_kept_away(named, modprobe, gaps)
     });
     if let Some(Named { file, line, module }) = brings {
@@ -122,22 +121,13 @@ struct Named {
     module: String,
 }
 
-/// modules-load.d(5), and `modules_load=` of the kernel's command line.
-fn named_modules(tree: &Tree<'_>, command_line: &str, gaps: &mut Vec<Gap>) -> Vec<Named> {
+/// modules-load.d(5), then `modules_load=` of the kernel's command line.
+fn named_modules(tree: &Tree<'_>, modprobe: &Modprobe, gaps: &mut Vec<Gap>) -> Vec<Named> {
     let files = folders::files(tree, MODULES_LOAD, gaps);
-    let mut named: Vec<Named> = files
-        .iter()
-        .filter(|file| !file.masked && !file.is_hidden())
-        .flat_map(modules_in)
-        .collect();
-    let lists = command_line.split_ascii_whitespace();
-    let lists = lists.filter_map(|w| {
-        w.strip_prefix("modules_load=").or_else(|| w.strip_prefix("modules-load="))
-    });
+    let files = files.iter().filter(|file| !file.masked && !file.is_hidden());
     let by_command_line =
-        |module| Named { file: COMMAND_LINE.into(), line: 1, module: canonical(module) };
-    named.extend(lists.flat_map(|list| list.split(',')).map(by_command_line));
-    named
+        |module: &String| Named { file: COMMAND_LINE.into(), line: 1, module: module.clone() };
+    files.flat_map(modules_in).chain(modprobe.modules_load.iter().map(by_command_line)).collect()
 }
 
 fn modules_in(file: &DropIn) -> Vec<Named> {
@@ -302,8 +292,7 @@ mod tests {
         let (tree, mut gaps) = (Tree::new(root.path()), Vec::new());
         let command_line = fs::read_to_string(root.path().join("proc/cmdline")).unwrap_or_default();
         let modprobe = Modprobe::read(&tree, &command_line, &mut gaps);
-        let found =
-            find(&tree, ModuleState::Absent, "6.1.0", (&modprobe, &command_line), &mut gaps);
+        let found = find(&tree, ModuleState::Absent, "6.1.0", &modprobe, &mut gaps);
         (found, gaps.len())
     }
 

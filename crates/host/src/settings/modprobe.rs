@@ -1,4 +1,5 @@
-//! `modprobe.d(5)`: module options, and what keeps a module from being loaded.
+//! `modprobe.d(5)` and the kernel's command line: module options, and what keeps a module from being
+//! loaded.
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ pub(super) struct Modprobe {
     pub(super) enable_hooks: Option<bool>,
     /// `blacklist` lines: these modules are not loaded by name from modules-load.d.
     pub(super) blacklisted: Vec<Note>,
+    /// `modules_load=` of the command line: what systemd loads beside modules-load.d.
+    pub(super) modules_load: Vec<String>,
     /// `install` lines: a command runs in place of loading these modules.
     pub(super) replaced: Vec<Note>,
 }
@@ -107,6 +110,9 @@ impl Modprobe {
                     self.hashsizes.push(hashsize(file, 1, text, true));
                 }
                 "nf_conntrack.enable_hooks" => self.enable_hooks = boolean(text),
+                "modules_load" => {
+                    self.modules_load.extend(text.split(',').map(canonical));
+                }
                 "modprobe.blacklist" | "module_blacklist" => {
                     let note =
                         |module| Note { module: canonical(module), file: file.to_owned(), line: 1 };

@@ -85,6 +85,18 @@ fn a_module_loaded_early_keeps_the_line() {
     assert!(matches!(settings.buckets_origin, Origin::File { .. }));
 }
 
+/// Debian links its older `/etc/modules` into modules-load.d.
+#[test]
+fn the_older_list_of_modules_counts_by_its_link() {
+    let host = Host::with(&[("etc/modules", "# one a line\nnf_conntrack_ftp\n")]);
+    assert_eq!(host.judged((8192, 8192)).early_load, EarlyLoad::Nothing);
+    fs::create_dir_all(host.at("etc/modules-load.d")).unwrap();
+    symlink("../modules", host.at("etc/modules-load.d/modules.conf")).unwrap();
+    let (file, line, module) = ("/etc/modules".into(), 2, "nf_conntrack_ftp".to_owned());
+    let expected = EarlyLoad::ModulesLoad { file, line, module };
+    assert_eq!(host.judged((8192, 8192)).early_load, expected);
+}
+
 #[test]
 fn an_option_alone_brings_eight_times_its_number() {
     let host = Host::with(&[("etc/modprobe.d/c.conf", "options nf_conntrack hashsize=65536\n")]);
