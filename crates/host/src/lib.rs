@@ -14,6 +14,7 @@ pub mod module;
 pub mod namespaces;
 mod read;
 pub mod settings;
+pub mod statistics;
 pub mod sysctl;
 pub mod tracking;
 

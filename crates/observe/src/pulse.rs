@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 
 use ctkeeper_flow::{Limit, Statistics};
 use ctkeeper_host::namespaces::{Description, processes_each};
-use ctkeeper_host::{machine, sysctl};
+use ctkeeper_host::{machine, statistics, sysctl};
 use ctkeeper_netlink::{Conntrack, Error, netns};
 use ctkeeper_snapshot::{EvidenceSource, Gap, Namespace, Rates};
 use serde::{Deserialize, Serialize};
 
 use crate::targets::{self, Target};
 use crate::{ObserveError, Selection, gaps};
+
+/// The name of the count below `/proc/sys/net/netfilter`.
+const COUNT: &str = "nf_conntrack_count";
 
 /// Count and counters of every namespace at one moment. Small, serialisable: what the next look is
 /// held against.
@@ -97,6 +100,13 @@ impl Pulse {
 }
 
 impl Beat {
+    /// The numbers of the namespace that the calling thread is in.
+    fn now(count: u64, limit: Option<u64>, per_cpu: Vec<Statistics>) -> Self {
+        let initial = sysctl::in_initial_namespace().unwrap_or(false);
+        let limit = Limit(limit.unwrap_or(0));
+        Self { at_ms: machine::boottime_ms(), initial, count, limit, per_cpu }
+    }
+
     fn namespace(&self, inode: u64, called: Description, rates: Option<Rates>) -> Namespace {
         let statistics = sum(&self.per_cpu);
         Namespace {
@@ -154,16 +164,30 @@ fn read_all(targets: &[Target]) -> Result<Vec<(u64, Reading)>, ObserveError> {
 }
 
 fn read_one(namespace: &netns::Namespace) -> Reading {
-    let mut conntrack = Conntrack::open()?;
-    let global = conntrack.count_and_limit()?;
+    match Conntrack::open() {
+        Ok(mut table) => read_netlink(namespace, &mut table),
+        Err(error @ Error::Unavailable { .. }) => read_proc(error),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_netlink(namespace: &netns::Namespace, table: &mut Conntrack) -> Reading {
+    let global = table.count_and_limit()?;
     // Before Linux 5.16 the limit does not come with the count.
     let limit = global.limit.map(u64::from).or_else(|| sysctl::read(sysctl::LIMIT).ok());
-    let (per_cpu, gap) = match conntrack.statistics() {
+    let (per_cpu, gap) = match table.statistics() {
         Ok(per_cpu) => (per_cpu, None),
         Err(error) => (Vec::new(), gaps::of_statistics(&error, namespace.inode())),
     };
-    let initial = sysctl::in_initial_namespace().unwrap_or(false);
-    let limit = Limit(limit.unwrap_or(0));
-    let (at_ms, count) = (machine::boottime_ms(), u64::from(global.entries));
-    Ok((Beat { at_ms, initial, count, limit, per_cpu }, gap))
+    Ok((Beat::now(u64::from(global.entries), limit, per_cpu), gap))
+}
+
+/// Without the kernel's netlink interface, which asking would load, `/proc` still tells the numbers.
+fn read_proc(unavailable: Error) -> Reading {
+    let Ok(count) = sysctl::read(COUNT) else { return Err(unavailable) };
+    let (per_cpu, gap) = match statistics::per_cpu() {
+        Ok(per_cpu) => (per_cpu, None),
+        Err(gap) => (Vec::new(), Some(gap)),
+    };
+    Ok((Beat::now(count, sysctl::read(sysctl::LIMIT).ok(), per_cpu), gap))
 }
