@@ -5,7 +5,8 @@
 //! tested on whatever a file may hold. Values are those of `ctkeeper-snapshot`; what could not be
 //! read comes back as a [`Gap`](ctkeeper_snapshot::Gap) beside the rest of the answer.
 //!
-//! `/proc/sys/net` and `/proc/net` show the network namespace of the *calling thread*.
+//! `/proc/sys/net` and `/proc/thread-self/net` show the network namespace of the *calling thread*
+//! (`/proc/net` that of the process's first one).
 
 pub mod kernel_log;
 pub mod machine;

@@ -10,10 +10,11 @@ use ctkeeper_snapshot::{Tracker, Tracking};
 
 use crate::read;
 
-/// Lists of legacy tables of the thread's namespace; reading them creates nothing.
+/// Lists of legacy tables of the thread's namespace (`/proc/net` would be the first thread's);
+/// reading them creates nothing.
 const LISTS: [(&str, &str); 2] = [
-    ("iptables-legacy", "proc/net/ip_tables_names"),
-    ("ip6tables-legacy", "proc/net/ip6_tables_names"),
+    ("iptables-legacy", "proc/thread-self/net/ip_tables_names"),
+    ("ip6tables-legacy", "proc/thread-self/net/ip6_tables_names"),
 ];
 
 /// Modules whose rules can send packets through tracking.
@@ -81,12 +82,12 @@ mod tests {
 
     #[test]
     fn nothing_found_is_complete() {
-        assert_eq!(found(&[("proc/net/ip_tables_names", "")]).needed(), Some(false));
+        assert_eq!(found(&[("proc/thread-self/net/ip_tables_names", "")]).needed(), Some(false));
     }
 
     #[test]
     fn legacy_tables_leave_it_open() {
-        let tracking = found(&[("proc/net/ip_tables_names", "nat\nfilter\n")]);
+        let tracking = found(&[("proc/thread-self/net/ip_tables_names", "nat\nfilter\n")]);
         assert_eq!(tracking.trackers[0].place, "iptables-legacy nat");
         assert_eq!((tracking.trackers.len(), tracking.needed()), (2, None));
     }
