@@ -335,3 +335,39 @@ impl Dumping<'_> {
         (self.visit)(&self.flow).map_break(|()| End::Stopped)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest message with `flags`: an entry without attributes, which cannot be read.
+    fn taken(kind: u16, flags: u16) -> Dump {
+        let mut builder = Builder::default();
+        builder.begin(kind, flags, 1, 2);
+        assert!(builder.end());
+        let message = Messages(builder.bytes()).next().unwrap().unwrap();
+        let mut visit = |_: &Flow| ControlFlow::Continue(());
+        let (flow, filter) = (Flow::default(), &DumpFilter::ALL);
+        let mut dumping = Dumping { dump: Dump::default(), flow, filter, visit: &mut visit };
+        let _ = dumping.take(message);
+        dumping.dump
+    }
+
+    #[test]
+    fn an_interruption_is_noticed_in_entries_and_at_the_end() {
+        let interrupted = message::DUMP_INTERRUPTED;
+        assert_eq!(taken(CONNTRACK, interrupted).interruptions, 1);
+        assert_eq!(taken(message::DONE, interrupted).interruptions, 1);
+        assert_eq!(taken(CONNTRACK, 0).interruptions, 0);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_counted() {
+        assert_eq!(taken(CONNTRACK, 0), Dump { undecodable: 1, ..Dump::default() });
+    }
+
+    #[test]
+    fn control_messages_are_no_entries() {
+        assert_eq!(taken(message::NOOP, 0), Dump::default());
+    }
+}

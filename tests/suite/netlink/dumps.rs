@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 
 use anyhow::ensure;
-use ctkeeper_flow::{Family, Flow, Mark, Protocol, Statistic, Status, Zone};
+use ctkeeper_flow::{Family, Flow, Mark, Protocol, Statistic, Status, Zone, ZoneDirection};
 use ctkeeper_netlink::{Conntrack, DumpFilter};
 
 use crate::support::{entry, plain, table, tcp, udp, v4, v6};
@@ -32,6 +32,13 @@ fn fill(table: &mut Conntrack) -> anyhow::Result<Vec<Flow>> {
     }
     for flow in &mut flows {
         flow.reply = flow.original.inverted().unwrap_or(flow.reply);
+    }
+    for (number, direction) in
+        (0..60).zip([ZoneDirection::Original, ZoneDirection::Reply].iter().cycle())
+    {
+        let zone = Zone { id: number % 5, direction: *direction };
+        let zone = if zone.id == 0 { Zone::DEFAULT } else { zone };
+        flows.push(Flow { zone, ..tcp(10_000 + u32::from(number)) });
     }
     let mut unique = BTreeSet::new();
     flows.retain(|flow| unique.insert(format!("{} {}", flow.original, flow.zone.id)));
