@@ -10,7 +10,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ctkeeper_snapshot::{Limit, Limits, SettingKey, Snapshot};
+use ctkeeper_snapshot::{GapKind, Limit, Limits, SettingKey, Snapshot};
 use serde::{Deserialize, Serialize};
 
 pub use persist::{MODPROBE_FILE, MODULES_LOAD_FILE, SYSCTL_FILE};
@@ -296,6 +296,9 @@ fn add_notes(plan: &mut Plan, snapshot: &Snapshot) {
                 ""
             }
         ));
+    }
+    if snapshot.gaps.iter().any(|gap| gap.kind == GapKind::Privilege) {
+        plan.notes.push("not every namespace could be seen: run as root to plan from all".into());
     }
     if !plan.memory.entry_measured {
         plan.notes.push(format!(

@@ -129,6 +129,16 @@ impl Snapshot {
         self.limits.map(|limits| self.total_entries() as f64 / limits.buckets.max(1) as f64)
     }
 
+    /// The namespace that a line of the kernel log means by `inode`. The kernel gives the number of
+    /// a namespace that has gone to a new one: one that has never dropped a packet is not meant.
+    pub fn logged_namespace(&self, inode: u64) -> Option<&Namespace> {
+        let has_dropped = |namespace: &&Namespace| {
+            let statistics = namespace.statistics.as_ref();
+            statistics.and_then(|s| s.get(Statistic::Drop)).is_none_or(|drops| drops > 0)
+        };
+        self.namespaces.iter().find(|namespace| namespace.inode == inode).filter(has_dropped)
+    }
+
     /// The namespace with the most entries.
     pub fn fullest(&self) -> Option<&Namespace> {
         self.namespaces.iter().max_by_key(|namespace| namespace.count)

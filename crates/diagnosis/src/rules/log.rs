@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ctkeeper_flow::units::{count, duration};
-use ctkeeper_snapshot::{FullReports, Namespace, Statistic};
+use ctkeeper_snapshot::FullReports;
 
 use super::{Explanation, Rule};
 use crate::context::Context;
@@ -39,25 +39,14 @@ fn kernel_log(context: &Context<'_>) -> Vec<Finding> {
 /// Whether the lines name a namespace that is not there any more. A look into one namespace alone
 /// knows nothing of the others.
 fn is_gone(context: &Context<'_>, report: &FullReports) -> bool {
-    report.namespace.is_some_and(|inode| find(context, inode).is_none())
-}
-
-/// The namespace that a line means. The kernel gives the number of a namespace that has gone to a
-/// new one: one that has never dropped a packet is not the one that the line is about.
-fn find<'a>(context: &Context<'a>, inode: u64) -> Option<&'a Namespace> {
-    let has_dropped = |namespace: &&Namespace| {
-        let statistics = namespace.statistics.as_ref();
-        statistics.and_then(|s| s.get(Statistic::Drop)).is_none_or(|drops| drops > 0)
-    };
-    let mut namespaces = context.snapshot.namespaces.iter();
-    namespaces.find(|namespace| namespace.inode == inode).filter(has_dropped)
+    report.namespace.is_some_and(|inode| context.snapshot.logged_namespace(inode).is_none())
 }
 
 fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
     let age = age(context, report);
     let recent = age.is_none_or(|age| age.as_secs() < context.thresholds.log_recent);
     let severity = if recent { Severity::Warning } else { Severity::Note };
-    let namespace = report.namespace.and_then(|inode| find(context, inode));
+    let namespace = report.namespace.and_then(|inode| context.snapshot.logged_namespace(inode));
     let whose = namespace.map_or_else(
         || "a namespace that this kernel does not name".to_owned(),
         |namespace| format!("namespace {}", namespace.label()),

@@ -82,6 +82,15 @@ pub enum Refusal {
         /// Why.
         cause: String,
     },
+    /// Something runs, and no namespace's count could be read: no limit can be told to suffice.
+    #[error(
+        "how many entries there are could not be read ({cause}): nothing can be planned without \
+         it; run `sudo ctkeeper fix`"
+    )]
+    CountsUnreadable {
+        /// Why.
+        cause: String,
+    },
     /// The process stands in a network namespace of its own, where both values are read-only.
     #[error(
         "limit and buckets belong to the host and are read-only in this network namespace; on the \

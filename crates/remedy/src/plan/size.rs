@@ -55,6 +55,9 @@ impl Sizing {
         }
         let memory = Memory::new(snapshot, request.memory_share);
         let running = running_limits(snapshot, request)?;
+        if running.is_some() && snapshot.namespaces.is_empty() && request.persist.running() {
+            return Err(Refusal::CountsUnreadable { cause: unreadable_because(snapshot) });
+        }
         let wish = Wish::of(snapshot, request, running, memory)?;
         let fit = Fit { memory, snapshot, running };
         if running.is_some_and(|running| at_most(wish.limit, running.limit)) {
@@ -240,7 +243,10 @@ fn logged_full(snapshot: &Snapshot, request: &Request) -> Option<String> {
         return None;
     }
     let changed = request.changed_at.unwrap_or(0);
-    let last = snapshot.log.full.iter().filter_map(|report| report.last_ms).max()?;
+    // A namespace that has gone needs no larger table.
+    let is_there = |inode| snapshot.logged_namespace(inode).is_some();
+    let reports = snapshot.log.full.iter().filter(|report| report.namespace.is_none_or(is_there));
+    let last = reports.filter_map(|report| report.last_ms).max()?;
     let ago = Duration::from_millis(snapshot.taken.boottime_ms.checked_sub(last)?);
     (last > changed && last > 0).then(|| {
         format!("the kernel log says that the table was full {} ago", units::duration(ago))

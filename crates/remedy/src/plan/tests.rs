@@ -342,6 +342,16 @@ fn without_the_module_only_files_can_be_had() {
 }
 
 #[test]
+fn counts_that_could_not_be_read_are_no_empty_table() {
+    let mut snapshot = host(262_144, 262_144, 16 * GIB, &[]);
+    snapshot.namespaces.clear();
+    assert!(matches!(plan(&snapshot, &request()), Err(Refusal::CountsUnreadable { .. })));
+    assert!(matches!(plan(&snapshot, &target(300_000)), Err(Refusal::CountsUnreadable { .. })));
+    let files = Request { persist: Persist::FilesOnly, ..target(524_288) };
+    assert!(plan(&snapshot, &files).is_ok());
+}
+
+#[test]
 fn where_it_cannot_be_changed_the_refusal_says_what_to_run() {
     let mut snapshot = host(262_144, 262_144, 16 * GIB, &[262_144]);
     let with = |access| Request { access, ..request() };
