@@ -13,7 +13,7 @@ use ctkeeper_snapshot::{SettingKey, Snapshot};
 use backward::backward;
 
 use crate::error::Error;
-use crate::journal::{Change, ChangeState, FOLDER, Journal, changes};
+use crate::journal::{Change, ChangeState, FOLDER, Journal, needs_recovery};
 use crate::plan::{Plan, Refusal, RunningStep, unsettled};
 use crate::root::Root;
 use crate::text::printable;
@@ -108,7 +108,7 @@ pub fn undo(id: Option<&str>, force: bool, hands: &mut Hands<'_>) -> Result<Chan
 ///
 /// Where nothing is unfinished, nothing is written.
 pub fn recover(force: bool, hands: &mut Hands<'_>) -> Result<Vec<Recovered>, Error> {
-    if !changes(hands.root)?.iter().any(|change| change.state.is_unfinished()) {
+    if !needs_recovery(hands.root)? {
         return Ok(Vec::new());
     }
     let journal = Journal::open(hands.root)?;

@@ -129,7 +129,7 @@ impl<'a> Journal<'a> {
             .map_err(|cause| lock_error("opening", cause))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
-                clear_leftovers(&handle)?;
+                clear_leftovers(root, &handle)?;
                 Ok(Self { root, _lock: lock })
             }
             Err(Errno::WOULDBLOCK) => Err(Error::Busy),
@@ -180,34 +180,43 @@ impl<'a> Journal<'a> {
     }
 }
 
+/// Whether something was begun below `root` and not ended: a change, or the writing of the journal
+/// itself.
+pub(crate) fn needs_recovery(root: &Root) -> Result<bool, Error> {
+    let unfinished = changes(root)?.iter().any(|change| change.state.is_unfinished());
+    let leftover = || names(root).map(|names| names.iter().any(|name| is_temporary(name)));
+    Ok(unfinished || leftover()?)
+}
+
 /// A process killed while it wrote the journal leaves a temporary file that nothing refers to.
-fn clear_leftovers(folder: &rustix::fd::OwnedFd) -> Result<(), Error> {
-    let listing = |cause: Errno| Error::Journal { path: FOLDER.into(), cause: cause.to_string() };
-    for entry in rustix::fs::Dir::read_from(folder).map_err(listing)? {
-        let entry = entry.map_err(listing)?;
-        if is_temporary(&entry.file_name().to_string_lossy()) {
-            rustix::fs::unlinkat(folder, entry.file_name(), AtFlags::empty()).map_err(listing)?;
-        }
+fn clear_leftovers(root: &Root, folder: &rustix::fd::OwnedFd) -> Result<(), Error> {
+    for name in names(root)?.iter().filter(|name| is_temporary(name)) {
+        rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty()).map_err(listing)?;
     }
     Ok(())
 }
 
-/// Every change in the journal below `root`, oldest first; none where there is no journal.
-pub fn changes(root: &Root) -> Result<Vec<Change>, Error> {
+/// Names of the files in the journal's folder; none where there is no such folder.
+fn names(root: &Root) -> Result<Vec<String>, Error> {
     let folder = match root.folder(Path::new(FOLDER)) {
         Ok(folder) => folder,
         Err(error) if error.cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let listing = |cause: Errno| Error::Journal { path: FOLDER.into(), cause: cause.to_string() };
-    let mut changes = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&folder).map_err(listing)? {
-        let entry = entry.map_err(listing)?;
-        let name = entry.file_name().to_string_lossy();
-        if let Some(id) = name.strip_suffix(".json") {
-            changes.push(read(root, &file_of(id))?);
-        }
-    }
+    let entries = rustix::fs::Dir::read_from(&folder).map_err(listing)?;
+    let name = |entry: rustix::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    entries.map(|entry| entry.map(name).map_err(listing)).collect()
+}
+
+fn listing(cause: Errno) -> Error {
+    Error::Journal { path: FOLDER.into(), cause: cause.to_string() }
+}
+
+/// Every change in the journal below `root`, oldest first; none where there is no journal.
+pub fn changes(root: &Root) -> Result<Vec<Change>, Error> {
+    let names = names(root)?;
+    let ids = names.iter().filter_map(|name| name.strip_suffix(".json"));
+    let mut changes = ids.map(|id| read(root, &file_of(id))).collect::<Result<Vec<_>, _>>()?;
     changes.sort_by(|a, b| (a.began, &a.id).cmp(&(b.began, &b.id)));
     Ok(changes)
 }

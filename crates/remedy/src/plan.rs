@@ -236,6 +236,7 @@ pub fn plan(snapshot: &Snapshot, request: &Request) -> Result<Plan, Refusal> {
     } else if !plan.running.is_empty() {
         plan.notes.push("nothing is written to files: a reboot forgets this change".to_owned());
     }
+    plan.notes.extend(size::log_hint(snapshot, request));
     add_notes(&mut plan, snapshot);
     match sizing.unmet {
         Some(refusal) if plan.is_nothing() => return Err(refusal),

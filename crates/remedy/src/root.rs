@@ -105,11 +105,12 @@ impl Root {
     pub fn clean(&self, path: &Path, stamp: &str) -> Result<()> {
         let Ok((folder, name)) = self.folder_of(path) else { return Ok(()) };
         let temporary = temporary_name(name, stamp);
-        match unlink(&folder, OsStr::new(&temporary)) {
-            Ok(()) => rustix::fs::fsync(&folder).map_err(at("making durable the folder of", path)),
-            Err(Errno::NOENT) => Ok(()),
-            Err(cause) => Err(at("removing the temporary file beside", path)(cause)),
+        if !exists(&folder, OsStr::new(&temporary)) {
+            return Ok(());
         }
+        unlink(&folder, OsStr::new(&temporary))
+            .map_err(at("removing the temporary file beside", path))?;
+        rustix::fs::fsync(&folder).map_err(at("making durable the folder of", path))
     }
 
     /// Folders above `path` that are not there, outermost first.
@@ -132,6 +133,9 @@ impl Root {
     /// Removes a folder if it is there and empty.
     pub fn remove_empty_folder(&self, path: &Path) -> Result<()> {
         let Ok((parent, name)) = self.folder_of(path) else { return Ok(()) };
+        if !exists(&parent, name) {
+            return Ok(());
+        }
         match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
             Ok(()) => rustix::fs::fsync(&parent).map_err(at("making durable the folder of", path)),
             Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
@@ -193,6 +197,11 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 
 fn unlink(folder: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
     rustix::fs::unlinkat(folder, name, AtFlags::empty())
+}
+
+/// A read-only file system refuses to remove even what is not there.
+fn exists(folder: &OwnedFd, name: &OsStr) -> bool {
+    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 fn ignore_absent(result: rustix::io::Result<()>) -> rustix::io::Result<()> {

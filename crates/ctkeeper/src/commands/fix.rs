@@ -163,7 +163,8 @@ impl Fix<'_> {
             return Err(Refusal::NoPrivilege.into());
         }
         let change = self.with_hands(|hands| ctkeeper_remedy::apply(&plan, hands))?;
-        self.end("applied", &plan, Some(&change), exit::OK)
+        let telling = || format!("change {} was made and holds; telling so failed", change.id);
+        self.end("applied", &plan, Some(&change), exit::OK).with_context(telling)
     }
 
     fn undo(&self, id: &str) -> anyhow::Result<ExitCode> {

@@ -236,21 +236,36 @@ fn refused(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -> u64
     moved(Statistic::Drop).saturating_sub(moved(Statistic::InsertFailed))
 }
 
-/// The kernel log says that a table was full, after the limit last changed.
+/// The kernel log says that a table was full under the limit that runs now.
 fn logged_full(snapshot: &Snapshot, request: &Request) -> Option<String> {
-    // A limit set by hand may be the answer to these very lines.
-    if request.changed_at.is_none() && snapshot.settings.limit_origin == Origin::SomebodyElse {
-        return None;
-    }
-    let changed = request.changed_at.unwrap_or(0);
+    is_log_about_this_limit(snapshot, request).then(|| logged(snapshot, request))?
+}
+
+/// A limit that somebody set, by hand or in a file, may be the answer to the very lines in the log;
+/// one that the kernel chose stood since boot, and of our own changes we know the time.
+fn is_log_about_this_limit(snapshot: &Snapshot, request: &Request) -> bool {
+    request.changed_at.is_some() || snapshot.settings.limit_origin == Origin::KernelDefault
+}
+
+/// When the log last said so since the last change that is known.
+fn logged(snapshot: &Snapshot, request: &Request) -> Option<String> {
     // A namespace that has gone needs no larger table.
     let is_there = |inode| snapshot.logged_namespace(inode).is_some();
     let reports = snapshot.log.full.iter().filter(|report| report.namespace.is_none_or(is_there));
     let last = reports.filter_map(|report| report.last_ms).max()?;
     let ago = Duration::from_millis(snapshot.taken.boottime_ms.checked_sub(last)?);
-    (last > changed && last > 0).then(|| {
+    (last > request.changed_at.unwrap_or(0)).then(|| {
         format!("the kernel log says that the table was full {} ago", units::duration(ago))
     })
+}
+
+/// What the log says where it is no reason, as it may be older than the limit.
+pub(super) fn log_hint(snapshot: &Snapshot, request: &Request) -> Option<String> {
+    let about_this = is_log_about_this_limit(snapshot, request);
+    let said = logged(snapshot, request).filter(|_| !about_this && request.target.is_none())?;
+    Some(format!(
+        "{said}; if that was under the limit that runs now, name a higher one: `--target N`"
+    ))
 }
 
 /// The namespace that will hold most is to stay under half of the limit.

@@ -32,8 +32,8 @@ pub(super) fn plan(
     value(out, screen, plan, About::Limit, before.map(|b| b.limit.0), plan.after.limit.0)?;
     value(out, screen, plan, About::Buckets, before.map(|b| b.buckets), plan.after.buckets)?;
     memory(out, screen, &plan.memory)?;
-    for why in plan.why(About::Files) {
-        labelled(out, screen, "files", why)?;
+    for (index, why) in plan.why(About::Files).enumerate() {
+        labelled(out, screen, if index == 0 { "files" } else { "" }, why)?;
     }
     for step in &plan.files {
         file(out, screen, step)?;

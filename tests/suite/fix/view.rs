@@ -1,0 +1,149 @@
+//! What fix says where it cannot or must not change anything; its forms and exit codes.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use ctkeeper_tests::{Namespace, ctkeeper, ctkeeper_path, doctor, run};
+use serde_json::Value;
+
+use crate::tree::{Tree, ensure_code};
+
+const TARGET: &[&str] = &["fix", "--target", "524288", "--yes"];
+
+pub(crate) fn child_namespace() -> anyhow::Result<()> {
+    let namespace = Namespace::create()?;
+    let output = run(namespace.command(&ctkeeper_path().display().to_string()).args(TARGET))?;
+    let output = ensure_code(output, 1)?;
+    ensure!(output.stderr.contains("on the host, run: ctkeeper fix --target 524288"), "{output:?}");
+    let emit = ["fix", "--target", "524288", "--emit", "sysctl"];
+    let output = run(namespace.command(&ctkeeper_path().display().to_string()).args(emit))?;
+    ensure!(ensure_code(output, 0)?.stdout.contains("nf_conntrack_max = 524288"));
+    Ok(())
+}
+
+pub(crate) fn read_only_proc_sys() -> anyhow::Result<()> {
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && \
+                  exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    let output = ensure_code(run(command.arg(ctkeeper_path()).args(TARGET))?, 1)?;
+    ensure!(output.stderr.contains("read-only"), "{output:?}");
+    ensure!(output.stderr.contains("ctkeeper fix --target 524288"), "{output:?}");
+    Ok(())
+}
+
+/// Nobody may read the plan, and is told what it takes to apply it.
+pub(crate) fn no_privilege() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let binary = folder.path().join("ctkeeper");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    fs::copy(ctkeeper_path(), &binary)?;
+    let nobody = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+        run(command.arg(&binary).args(arguments).stdin(Stdio::null()))
+    };
+    let output = ensure_code(nobody(TARGET)?, 1)?;
+    ensure!(output.stdout.contains("PLAN") && output.stderr.contains("root"), "{output:?}");
+    ensure_code(nobody(&["fix", "--target", "524288"])?, 4)?;
+    Ok(())
+}
+
+pub(crate) fn refusals() -> anyhow::Result<()> {
+    let refused = |arguments: &[&str], says: &str| -> anyhow::Result<()> {
+        let output = run(ctkeeper(&["fix", "--yes"]).args(arguments))?;
+        ensure!(output.stderr.contains(says), "{arguments:?}: {output:?}");
+        ensure_code(output, 1).map(drop)
+    };
+    refused(&["--target", "2000M", "--memory-share", "0.1%"], "that is more than there is")?;
+    refused(&["--target", "300k", "--memory-share", "0.1%"], "`--memory-share ")?;
+    refused(&["--target", "0"], "outside 1 to")?;
+    refused(&["--target", "9999999999"], "outside 1 to")?;
+    Ok(())
+}
+
+/// On a terminal it asks, and takes silence for no.
+pub(crate) fn asks_on_a_terminal() -> anyhow::Result<()> {
+    for (answer, code, changes) in [("\n", 4, 0), ("n\n", 4, 0), ("y\n", 0, 1)] {
+        let tree = Tree::new()?;
+        let line = format!(
+            "{} fix --root {} --target 524288",
+            ctkeeper_path().display(),
+            tree.root().display()
+        );
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        child.stdin.take().context("script takes input")?.write_all(answer.as_bytes())?;
+        let output = child.wait_with_output()?;
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(shown.contains("Apply? [y/N]"), "{shown}");
+        ensure!(output.status.code() == Some(code), "{answer:?}: {:?}\n{shown}", output.status);
+        ensure!(tree.changes()?.len() == changes, "{answer:?}: {shown}");
+    }
+    Ok(())
+}
+
+pub(crate) fn json_and_codes() -> anyhow::Result<()> {
+    let tree = Tree::new()?;
+    let json = |arguments: &[&str], code: i32| -> anyhow::Result<Value> {
+        let output = ensure_code(tree.fix(&[&["--json"], arguments].concat())?, code)?;
+        let value: Value = serde_json::from_str(&output.stdout).with_context(|| output.stdout)?;
+        ensure!(value["schema"] == "ctkeeper.fix/1");
+        Ok(value)
+    };
+    let planned = json(&["--target", "524288"], 4)?;
+    ensure!(planned["outcome"] == "planned" && planned["plan"]["after"]["limit"] == 524_288);
+    ensure!(planned["plan"]["memory"]["needed"].as_u64() > Some(0));
+    let unharmed = tree.picture()?;
+    ensure!(json(&["--target", "524288", "--dry-run"], 4)?["outcome"] == "planned");
+    ensure!(tree.picture()? == unharmed && !tree.path("var").exists(), "a plan wrote something");
+    ensure!(json(&["--target", "524288", "--yes"], 0)?["change"]["state"] == "done");
+    ensure!(json(&["--target", "524288", "--yes"], 0)?["outcome"] == "nothing-to-do");
+    ensure!(json(&["--target", "0"], 1)?["outcome"] == "refused");
+    ensure!(json(&["--undo"], 0)?["outcome"] == "undone");
+    ensure!(json(&["--undo"], 1)?["outcome"] == "failed");
+    ensure!(json(&["--history"], 0)?["changes"].as_array().map(Vec::len) == Some(1));
+    // doctor sees a change that a crash left.
+    tree.fix_injected(&["--target", "524288", "--yes"], "renameat:signal=SIGKILL:when=3")?;
+    let report = doctor(&["--root", &tree.root().display().to_string()])?;
+    ensure!(report.0.to_string().contains("was interrupted"), "{:#}", report.0);
+    Ok(())
+}
+
+pub(crate) fn emits() -> anyhow::Result<()> {
+    for (format, says) in [
+        ("sysctl", "net.netfilter.nf_conntrack_max = 600000\n"),
+        ("cloud-init", "      net.netfilter.nf_conntrack_max = 600000\n"),
+        ("ansible", "          net.netfilter.nf_conntrack_max = 600000\n"),
+        ("kube-proxy", "conntrack:\n  maxPerCore: 1\n  min: 600000\n"),
+    ] {
+        let output = run(&mut ctkeeper(&["fix", "--target", "600k", "--emit", format]))?;
+        let output = ensure_code(output, 0)?;
+        ensure!(output.stdout.contains(says), "{format}: {output:?}");
+    }
+    Ok(())
+}
+
+pub(crate) fn wrong_command_lines() -> anyhow::Result<()> {
+    for arguments in [
+        &["--target", "many"][..],
+        &["--memory-share", "0%"],
+        &["--memory-share", "400%"],
+        &["--persist", "--no-persist"],
+        &["--undo", "--target", "1"],
+        &["--emit", "puppet"],
+        &["--netns", "web"],
+        &["--horizon", "soon"],
+    ] {
+        let output = run(ctkeeper(&["fix"]).args(arguments))?;
+        ensure!(!output.stderr.is_empty(), "{arguments:?}");
+        ensure_code(output, 64).with_context(|| format!("{arguments:?}"))?;
+    }
+    Ok(())
+}
