@@ -42,6 +42,10 @@ fn header(out: &mut String, plan: &Plan) -> std::fmt::Result {
     Ok(())
 }
 
+/// What the files cannot see to by themselves.
+const ELSEWHERE: &str = "# A line for these in /etc/sysctl.conf would win under `sysctl --system`: \
+                         remove it there.";
+
 /// The three files and their lines.
 fn files(plan: &Plan) -> [(&'static str, Vec<String>); 3] {
     [
@@ -58,6 +62,7 @@ fn commands() -> [String; 2] {
 
 fn sysctl(out: &mut String, plan: &Plan) -> std::fmt::Result {
     header(out, plan)?;
+    writeln!(out, "{ELSEWHERE}")?;
     writeln!(out, "# This is {SYSCTL_FILE}. It is lost at boot unless the module comes first:")?;
     for (path, lines) in files(plan).iter().filter(|(path, _)| *path != SYSCTL_FILE) {
         lines.iter().try_for_each(|line| writeln!(out, "#   {path}: {line}"))?;
@@ -68,7 +73,7 @@ fn sysctl(out: &mut String, plan: &Plan) -> std::fmt::Result {
 fn cloud_init(out: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(out, "#cloud-config")?;
     header(out, plan)?;
-    writeln!(out, "write_files:")?;
+    writeln!(out, "{ELSEWHERE}\nwrite_files:")?;
     for (path, lines) in files(plan) {
         writeln!(out, "  - path: {path}\n    permissions: '0644'\n    content: |")?;
         lines.iter().try_for_each(|line| writeln!(out, "      {line}"))?;
@@ -79,6 +84,7 @@ fn cloud_init(out: &mut String, plan: &Plan) -> std::fmt::Result {
 
 fn ansible(out: &mut String, plan: &Plan) -> std::fmt::Result {
     header(out, plan)?;
+    writeln!(out, "{ELSEWHERE}")?;
     writeln!(out, "- name: Size connection tracking\n  hosts: all\n  become: true\n  tasks:")?;
     for (path, lines) in files(plan) {
         writeln!(

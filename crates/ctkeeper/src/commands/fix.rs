@@ -36,8 +36,8 @@ const SCHEMA: &str = "ctkeeper.fix/1";
   ctkeeper fix --undo                take the last change back, running values and files
   ctkeeper fix --emit ansible        for hosts that are managed elsewhere
 
-Exit codes: 0 done, or nothing to do; 1 refused, or failed and rolled back; 4 plan printed and not
-applied; 64 wrong command line.
+Exit codes: 0 done, or nothing to do; 1 refused, or failed (the message says whether everything is
+as before); 4 plan printed and not applied; 64 wrong command line.
 A failure or a kill half-way is taken back, by the next run if need be. What each change found is
 kept in /var/lib/ctkeeper/journal.")]
 pub(crate) struct FixArgs {
@@ -192,7 +192,11 @@ impl Fix<'_> {
 
     fn emit(&self, format: Format) -> anyhow::Result<ExitCode> {
         let snapshot = self.look(false).map_err(anyhow::Error::msg)?;
-        let request = Request { access: Access::Elsewhere, ..self.request() };
+        let mut request = Request { access: Access::Elsewhere, ..self.request() };
+        if snapshot.limits.is_none() || snapshot.namespaces.is_empty() {
+            // Nothing to choose from is no obstacle to what the user, or a file, asks for.
+            request.persist = Persist::FilesOnly;
+        }
         let plan = ctkeeper_remedy::plan(&snapshot, &request)?;
         let text = ctkeeper_remedy::emit(&plan, format.into());
         if self.json {
