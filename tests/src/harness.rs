@@ -14,6 +14,8 @@ pub enum Need {
     Conntrack,
     /// A program on the `PATH`, with Debian's package that brings it.
     Program(&'static str, &'static str),
+    /// A folder of the workspace that `cargo xtask setup` fills.
+    Fetched(&'static str),
 }
 
 /// One test.
@@ -62,9 +64,16 @@ impl Need {
             Self::Program(name, package) if !is_on_path(name) => {
                 Some(format!("needs `{name}` (Debian package {package})"))
             }
+            Self::Fetched(folder) if !workspace().join(folder).exists() => {
+                Some(format!("needs {folder} (cargo xtask setup)"))
+            }
             _ => None,
         }
     }
+}
+
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 fn is_on_path(program: &str) -> bool {

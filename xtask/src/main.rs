@@ -1,6 +1,7 @@
 //! The repository's chores: `cargo xtask ci|setup|dist|help`.
 
 mod packages;
+mod vm;
 
 use std::process::{Command, ExitCode};
 
@@ -10,7 +11,9 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   ci      install what the tests need, then formatting, lints and every test (CI runs this)
-  setup   only install what the tests need (Debian packages, no service is started)
+  setup   only install what the tests need (Debian packages, no service is started), and fetch
+          what the suite `vm` boots into target/vm
+  guest   build the static binaries that run in the suite's virtual machines (the suite does)
   dist    build the static binary: target/dist/ctkeeper, with man pages and shell completions
 ";
 
@@ -18,7 +21,8 @@ fn main() -> ExitCode {
     let command = std::env::args().nth(1);
     let result = match command.as_deref() {
         Some("ci") => ci(),
-        Some("setup") => packages::install(),
+        Some("setup") => setup(),
+        Some("guest") => guest(),
         Some("dist") => dist(),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
@@ -37,7 +41,7 @@ fn main() -> ExitCode {
 
 /// What CI runs. The suites on the real kernel come last, so that their result is what one reads.
 fn ci() -> anyhow::Result<()> {
-    packages::install()?;
+    setup()?;
     lint(&["fmt", "--all", "--check"], "rustfmt")?;
     lint(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"], "clippy")?;
     cargo(&["build", "--package", "ctkeeper"])?;
@@ -45,23 +49,44 @@ fn ci() -> anyhow::Result<()> {
     cargo(&["test", "--package", "ctkeeper-tests", "--tests", "--no-fail-fast"])
 }
 
+fn setup() -> anyhow::Result<()> {
+    packages::install()?;
+    vm::fetch()
+}
+
 /// A static binary that runs on any Linux of this architecture, with its pages.
 fn dist() -> anyhow::Result<()> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let status = Command::new(cargo_program())
-        .args(["build", "--release", "--package", "ctkeeper", "--target", &target])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .status()
-        .context("running cargo build")?;
-    ensure!(status.success(), "the static build failed");
+    let built = build_static("target", &["--release", "--package", "ctkeeper"])?;
     let folder = "target/dist";
     std::fs::create_dir_all(folder).context(folder)?;
     let binary = format!("{folder}/ctkeeper");
-    std::fs::copy(format!("target/{target}/release/ctkeeper"), &binary).context("copying")?;
+    std::fs::copy(format!("{built}/release/ctkeeper"), &binary).context("copying")?;
     let status = Command::new(&binary).args(["generate", "all", folder]).status()?;
     ensure!(status.success(), "{binary} could not write its pages");
     println!("{binary}");
     Ok(())
+}
+
+/// Static as `dist`, in a target folder of its own: the tests' own build may be under way.
+fn guest() -> anyhow::Result<()> {
+    let packages = ["--package", "ctkeeper", "--package", "ctkeeper-tests", "--bins", "--quiet"];
+    let built = build_static("target/vm/build", &packages)?;
+    println!("{built}/debug");
+    Ok(())
+}
+
+/// Builds without shared libraries; returns the folder of the target's profiles.
+fn build_static(target_folder: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let status = Command::new(cargo_program())
+        .arg("build")
+        .args(arguments)
+        .args(["--target", &target, "--target-dir", target_folder])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .status()
+        .context("running cargo build")?;
+    ensure!(status.success(), "the static build failed");
+    Ok(format!("{target_folder}/{target}"))
 }
 
 /// A lint whose component may be missing from a minimal toolchain; in CI it may not.
