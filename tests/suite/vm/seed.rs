@@ -27,7 +27,7 @@ fn on(kernel: Kernel, mebibytes: u32, default: u64, memory: &str) -> anyhow::Res
 }
 
 /// Nothing tracks yet; then the firewall comes, then the seed's commands.
-const COMMANDS: &str = r#"
+const COMMANDS: &str = "
 step modules-without cat /proc/modules
 doctor absent
 step modules-without-after cat /proc/modules
@@ -46,10 +46,10 @@ echo 'net.netfilter.nf_conntrack_max = 600000' >> /etc/sysctl.conf
 doctor line
 step words-line ctkeeper doctor --no-note
 touch /etc/firewall-enabled
-"#;
+";
 
 /// The reboot; then the remedy that everybody tries, and the file that was missing.
-const LOST: &str = r#"
+const LOST: &str = "
 values rebooted
 doctor lost
 step sysctl-p sysctl -p
@@ -57,21 +57,21 @@ values by-hand
 doctor by-hand
 echo nf_conntrack > /etc/modules-load.d/conntrack.conf
 doctor early
-"#;
+";
 
 /// The limit is kept now, the buckets are not.
-const LOADED_EARLY: &str = r#"
+const LOADED_EARLY: &str = "
 values rebooted
 doctor rebooted
 echo 'options nf_conntrack hashsize=600000' > /etc/modprobe.d/conntrack.conf
 doctor option
-"#;
+";
 
 /// Both are kept.
-const KEPT: &str = r#"
+const KEPT: &str = "
 values rebooted
 doctor rebooted
-"#;
+";
 
 fn looking_loads_nothing(story: &Story) -> anyhow::Result<()> {
     let absent = story.report(1, "absent")?;

@@ -25,7 +25,7 @@ firewall
 tables=/proc/sys/net/netfilter
 echo 600000 > $tables/nf_conntrack_max
 knock() {
-    guest-load datagrams 60000 4000 > /run/knocked &
+    guest-load datagrams 200000 4000 > /run/knocked &
     knocking=$!
     sleep 8
     doctor "$1" --window 2s
