@@ -15,6 +15,11 @@ pub fn count(number: u64) -> String {
     grouped
 }
 
+/// `1 entry`, `262,144 entries`: a count with the word for what is counted.
+pub fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { several })
+}
+
 /// A share of 1 as a percentage: `71.0 %`, `2.4 %`, `100 %`; shares that are not quite all or
 /// nothing never read as such.
 pub fn percent(share: f64) -> String {
@@ -67,6 +72,12 @@ mod tests {
         {
             assert_eq!(count(number), text);
         }
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(counted(1, "entry", "entries"), "1 entry");
+        assert_eq!(counted(0, "entry", "entries"), "0 entries");
     }
 
     #[test]

@@ -47,7 +47,9 @@ fn man(folder: &Path) -> anyhow::Result<()> {
     let mut command = Cli::command();
     command.build();
     page(folder, &command, "ctkeeper")?;
-    for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+    for subcommand in
+        command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help")
+    {
         page(folder, subcommand, &format!("ctkeeper-{}", subcommand.get_name()))?;
     }
     Ok(())

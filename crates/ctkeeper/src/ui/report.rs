@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 use ctkeeper_diagnosis::{Finding, Overview, Remedy, Report, Severity, Verdict};
-use ctkeeper_flow::units::{count, percent};
+use ctkeeper_flow::units::{count, counted, percent};
 
 use super::{Screen, printable, wrap};
 
@@ -107,12 +107,11 @@ fn overview(out: &mut impl Write, screen: &Screen, report: &Report) -> io::Resul
 }
 
 fn overview_text(overview: &Overview) -> String {
-    let namespaces = match overview.namespaces {
-        0 => return "no namespace could be looked into.".to_owned(),
-        1 => "1 namespace".to_owned(),
-        several => format!("{} namespaces", count(several)),
-    };
-    let mut text = format!("{namespaces}, {} entries", count(overview.entries));
+    if overview.namespaces == 0 {
+        return "no namespace could be looked into.".to_owned();
+    }
+    let namespaces = counted(overview.namespaces, "namespace", "namespaces");
+    let mut text = format!("{namespaces}, {}", counted(overview.entries, "entry", "entries"));
     if let (Some(fullest), Some(share)) = (&overview.fullest, overview.fullest_share) {
         text += &format!("; fullest: {} at {}", printable(fullest), percent(share));
     }

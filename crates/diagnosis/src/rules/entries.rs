@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ctkeeper_census::{Estimate, IDLE_SECONDS};
-use ctkeeper_flow::units::{count, duration, percent};
+use ctkeeper_flow::units::{count, counted, duration, percent};
 use ctkeeper_snapshot::Namespace;
 
 use super::{Explanation, Rule};
@@ -117,9 +117,9 @@ fn needless(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     let finding = Finding::new(WHY_TRACKED.id, Severity::Note, namespace.into())
         .headline("connections are tracked for nothing")
         .summary(format!(
-            "namespace {}: {} entries, {turned_on}; nothing there translates, drops or rejects.",
+            "namespace {}: {}, {turned_on}; nothing there translates, drops or rejects.",
             namespace.label(),
-            count(namespace.count),
+            counted(namespace.count, "entry", "entries"),
         ))
         .meaning("Every connection costs an entry that nobody uses.")
         .evidence("count", namespace.count);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ctkeeper_flow::units::{count, duration};
+use ctkeeper_flow::units::{count, counted, duration};
 use ctkeeper_snapshot::FullReports;
 
 use super::{Explanation, Rule};
@@ -55,7 +55,7 @@ fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
         .headline("the kernel has logged a full table")
         .summary(format!(
             "{} `table full` for {whose}{}{}.",
-            lines(report.lines),
+            counted(report.lines, "line", "lines"),
             last(age),
             suppressed(context),
         ))
@@ -82,7 +82,7 @@ fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Findin
             .headline("the kernel has logged a full table")
             .summary(format!(
                 "{} `table full` for {whose} gone, hidden or not looked into{}{}.",
-                lines(total),
+                counted(total, "line", "lines"),
                 last(youngest),
                 suppressed(context),
             ))
@@ -95,10 +95,6 @@ fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Findin
 fn age(context: &Context<'_>, report: &FullReports) -> Option<Duration> {
     let now = context.snapshot.taken.boottime_ms;
     report.last_ms.map(|last| Duration::from_millis(now.saturating_sub(last)))
-}
-
-fn lines(number: u64) -> String {
-    if number == 1 { "1 line".to_owned() } else { format!("{} lines", count(number)) }
 }
 
 fn last(age: Option<Duration>) -> String {
