@@ -3,6 +3,7 @@
 
 mod crash;
 mod files;
+mod readers;
 mod running;
 mod tree;
 mod view;
@@ -20,6 +21,12 @@ const STRACE: &[Need] = &[
     Need::Program("unshare", "util-linux"),
 ];
 const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
+const READERS: &[Need] = &[
+    Need::Root,
+    Need::Conntrack,
+    Need::Program("unshare", "util-linux"),
+    Need::Program("sysctl", "procps"),
+];
 const SPACES: &[Need] = &[
     Need::Root,
     Need::Conntrack,
@@ -42,6 +49,7 @@ fn main() -> ExitCode {
         Case { name: "changed_by_others", needs: ROOT, run: files::changed_by_others },
         Case { name: "undo_in_order", needs: ROOT, run: files::undo_in_order },
         Case { name: "one_at_a_time", needs: ROOT, run: files::one_at_a_time },
+        Case { name: "readers_obey", needs: READERS, run: readers::readers_obey },
         Case { name: "killed_while_applying", needs: STRACE, run: crash::killed_while_applying },
         Case { name: "killed_while_undoing", needs: STRACE, run: crash::killed_while_undoing },
         Case {

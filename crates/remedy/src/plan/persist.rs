@@ -1,5 +1,6 @@
 //! Which files have to say what, so that every reader gives the planned values after a reboot.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -82,11 +83,13 @@ pub(super) fn add_files(plan: &mut Plan, snapshot: &Snapshot) {
     }
     plan.files.extend(sysctl_lines(settings, plan.after));
     let winners = settings.assignments.iter().filter(|line| wins_wrongly(line, plan.after));
-    let steps: Vec<_> = winners.map(comment_out).collect();
-    for step in &steps {
-        plan.notes.extend(not_ours_to_keep(step.path()));
+    // A line with a pattern may set both.
+    let mut seen = BTreeSet::new();
+    let winners: Vec<_> = winners.filter(|line| seen.insert((&line.file, line.line))).collect();
+    for line in winners {
+        plan.notes.extend(not_ours_to_keep(&line.file));
+        plan.files.push(comment_out(line));
     }
-    plan.files.extend(steps);
 }
 
 /// The lines of [`SYSCTL_FILE`]; buckets first, as when running values are raised.

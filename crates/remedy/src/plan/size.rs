@@ -420,7 +420,8 @@ impl Fit<'_> {
         let mut notes = Vec::new();
         if !proof.holds() {
             notes.push(format!(
-                "the limit that runs already may take {} at the limit, over {} of the {} free",
+                "{} entries may take {}, over {} of the {} free; nothing is raised",
+                units::count(limit),
                 units::mebibytes(proof.needed),
                 units::percent(proof.share),
                 units::mebibytes(proof.free())
