@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ctkeeper_host::sysctl;
 use ctkeeper_netlink::netns::{
-    self, Enumeration, FoundNamespace, NAME_FOLDERS, Namespace, NamespaceSelector, enumerate,
+    self, Enumeration, NAME_FOLDERS, Namespace, NamespaceSelector, enumerate,
 };
 use ctkeeper_netlink::{Conntrack, Error};
 
@@ -50,7 +50,7 @@ impl Selection {
     /// Calls `f` with each table and, where there are several, with the namespace's label.
     ///
     /// One that has gone since, or cannot be entered, is named on standard error and left out; the
-    /// result says whether all could be visited.
+    /// result says whether all that are there could be visited.
     pub(crate) fn each_table(
         &self,
         mut f: impl FnMut(&mut Conntrack, Option<&str>) -> anyhow::Result<()> + Send,
@@ -69,41 +69,31 @@ fn each_of(
     mut f: impl FnMut(&mut Conntrack, Option<&str>) -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<bool> {
     warn_of_unreadable(enumeration);
-    let initial = initial_inode();
-    let label_of = |inode| enumeration.find(inode).map_or_else(String::new, |n| label(n, initial));
-    let mut unopened = Vec::new();
+    let labels = Labels { enumeration, initial: initial_inode() };
+    let mut failures = Vec::new();
     let opened = enumeration
         .namespaces
         .iter()
-        .filter_map(|found| found.open().map_err(|error| unopened.push((found.inode, error))).ok());
+        .filter_map(|found| found.open().map_err(|error| failures.push((found.inode, error))).ok());
     // A failed write, say, ends the whole; what concerns one namespace does not.
     let mut fatal = None;
     let visited = netns::visit(opened, |namespace| {
         if fatal.is_some() {
             return Ok(());
         }
-        let mut table = match Conntrack::open() {
-            Err(error) if !matches!(error, Error::Unavailable { .. }) => {
-                return Err((namespace.inode(), error));
-            }
-            table => match table.map_err(anyhow::Error::from) {
-                Ok(table) => table,
-                Err(error) => {
-                    fatal = Some(error);
-                    return Ok(());
-                }
-            },
+        let inode = namespace.inode();
+        let result = match Conntrack::open() {
+            Ok(mut table) => f(&mut table, Some(&labels.of(inode))),
+            // Nothing to see in any namespace is not a matter of this one.
+            Err(error @ Error::Unavailable { .. }) => Err(error.into()),
+            Err(error) => return Err((inode, error)),
         };
-        let label = label_of(namespace.inode());
-        if let Err(error) = f(&mut table, Some(&label)) {
-            fatal = Some(error.context(format!("namespace {}", printable(&label))));
-        }
+        fatal = result.err();
         Ok(())
     })?;
     if let Some(error) = fatal {
         return Err(error);
     }
-    let mut failures = unopened;
     for visit in visited {
         match visit {
             Ok(Ok(())) => {}
@@ -112,9 +102,10 @@ fn each_of(
         }
     }
     for (inode, error) in &failures {
-        eprintln!("ctkeeper: namespace {}: {error}", printable(&label_of(*inode)));
+        eprintln!("ctkeeper: namespace {}: {error}", printable(&labels.of(*inode)));
     }
-    Ok(failures.is_empty())
+    // What has ended holds nothing that is missing.
+    Ok(failures.iter().all(|(_, error)| matches!(error, Error::NamespaceNotFound { .. })))
 }
 
 fn warn_of_unreadable(enumeration: &Enumeration) {
@@ -127,20 +118,29 @@ fn warn_of_unreadable(enumeration: &Enumeration) {
     }
 }
 
-/// What to call a namespace: `host` for the initial one, its name, else what `--netns` takes.
-fn label(found: &FoundNamespace, initial: Option<u64>) -> String {
-    if initial == Some(found.inode) {
-        return "host".to_owned();
+/// What to call namespaces.
+struct Labels<'a> {
+    enumeration: &'a Enumeration,
+    initial: Option<u64>,
+}
+
+impl Labels<'_> {
+    /// `host` for the initial one, a name, else what `--netns` takes. A name may be hostile.
+    fn of(&self, inode: u64) -> String {
+        if self.initial == Some(inode) {
+            return "host".to_owned();
+        }
+        let paths = self.enumeration.find(inode).into_iter().flat_map(|found| &found.paths);
+        let mut names = paths.filter(|path| is_in_name_folder(path)).filter_map(|p| p.file_name());
+        match names.next() {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => format!("net:[{inode}]"),
+        }
     }
-    let in_name_folder = |path: &&std::path::PathBuf| {
-        path.parent()
-            .is_some_and(|folder| NAME_FOLDERS.iter().any(|name| Path::new(name) == folder))
-    };
-    let name = found.paths.iter().find(in_name_folder).and_then(|path| path.file_name());
-    match name {
-        Some(name) => name.to_string_lossy().into_owned(),
-        None => format!("net:[{}]", found.inode),
-    }
+}
+
+fn is_in_name_folder(path: &Path) -> bool {
+    path.parent().is_some_and(|folder| NAME_FOLDERS.iter().any(|name| folder == Path::new(name)))
 }
 
 /// The initial namespace's inode: ours if we are in it, else process 1's if it may be looked at.

@@ -499,6 +499,19 @@ mod tests {
         assert_eq!(flow.zone, Zone::DEFAULT);
     }
 
+    /// `gre_print_conntrack` of Linux puts its timeouts before the tuple.
+    #[test]
+    fn proc_of_gre() {
+        let flow = parse(
+            "ipv4     2 gre      47 99 timeout=0, stream_timeout=0 src=10.0.0.1 dst=10.0.0.2 \
+             srckey=0x4 dstkey=0x5 packets=0 bytes=0 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 \
+             srckey=0x5 dstkey=0x4 packets=0 bytes=0 mark=0 zone=0 delta-time=0 use=2",
+        )
+        .unwrap();
+        assert_eq!(flow.timeout, Some(99));
+        assert_eq!(flow.original.layer4, Layer4::Ports { source: 4, destination: 5 });
+    }
+
     #[test]
     fn icmp_ids_and_entry_ids() {
         let flow = parse(
