@@ -171,7 +171,8 @@ pub(crate) fn on_private_host(tree: &Tree, arguments: &[&str]) -> anyhow::Result
 pub(crate) fn private_host(tree: &Tree, before: &str, arguments: &[&str]) -> Command {
     let root = tree.root().display();
     let script = format!(
-        "mount --bind {root}/etc /etc && mount --bind {root}/var/lib /var/lib && {before} \"$@\""
+        "mount --bind {root}/etc /etc && mount --bind {root}/var/lib /var/lib && \
+         mkdir -p /run/ctkeeper && mount -t tmpfs none /run/ctkeeper && {before} \"$@\""
     );
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
