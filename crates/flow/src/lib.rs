@@ -11,6 +11,7 @@
 mod digits;
 mod entry;
 mod event;
+pub mod hostile;
 mod limits;
 mod protocol;
 mod state;

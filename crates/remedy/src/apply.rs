@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::journal::{Change, ChangeState, FOLDER, Journal, needs_recovery};
 use crate::plan::{Plan, Refusal, RunningStep, unsettled};
 use crate::root::Root;
-use crate::text::printable;
 use crate::time;
+use ctkeeper_flow::hostile::masked;
 
 /// What a change is made with.
 pub struct Hands<'a> {
@@ -200,7 +200,7 @@ fn fullest(hands: &mut Hands<'_>) -> (String, u64) {
     if let Ok(snapshot) = (hands.observe)()
         && let Some(fullest) = snapshot.fullest()
     {
-        return (printable(&fullest.label()), fullest.count);
+        return (masked(&fullest.label()), fullest.count);
     }
     ("this namespace".to_owned(), ctkeeper_host::sysctl::read("nf_conntrack_count").unwrap_or(0))
 }

@@ -3,7 +3,7 @@
 use ctkeeper_snapshot::SettingKey;
 
 use crate::plan::{FileStep, Plan};
-use crate::text::printable;
+use ctkeeper_flow::hostile::masked;
 
 /// Who changes, when, under which name.
 #[derive(Clone, Debug)]
@@ -16,11 +16,7 @@ pub(crate) struct Stamp {
 impl Stamp {
     fn signature(&self) -> String {
         let Self { id, time, by } = self;
-        format!(
-            "ctkeeper {} for {} on {time} (change {id})",
-            env!("CARGO_PKG_VERSION"),
-            printable(by)
-        )
+        format!("ctkeeper {} for {} on {time} (change {id})", env!("CARGO_PKG_VERSION"), masked(by))
     }
 }
 
@@ -28,7 +24,7 @@ impl Stamp {
 pub(crate) fn own_file(lines: &[String], why: &str, plan: &Plan, stamp: &Stamp) -> Vec<u8> {
     let mut text = format!("# Written by {}.\n# This file {why}.\n", stamp.signature());
     for reason in &plan.why {
-        text.push_str(&format!("# {}: {}\n", reason.about, printable(&reason.text)));
+        text.push_str(&format!("# {}: {}\n", reason.about, masked(&reason.text)));
     }
     text.push_str(&format!("# Undo it with: ctkeeper fix --undo {}\n", stamp.id));
     for line in lines {

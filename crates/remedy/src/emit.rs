@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::plan::{
     MODPROBE_FILE, MODULE, MODULES_LOAD_FILE, Plan, SYSCTL_FILE, module_option_text, sysctl_text,
 };
-use crate::text::printable;
+use ctkeeper_flow::hostile::masked;
 
 /// For whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub fn emit(plan: &Plan, format: Format) -> String {
 fn header(out: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(out, "# Made by ctkeeper {}.", env!("CARGO_PKG_VERSION"))?;
     for reason in plan.why.iter().filter(|reason| reason.about != crate::plan::About::Files) {
-        writeln!(out, "# {}: {}", reason.about, printable(&reason.text))?;
+        writeln!(out, "# {}: {}", reason.about, masked(&reason.text))?;
     }
     Ok(())
 }

@@ -14,7 +14,6 @@ mod error;
 mod journal;
 mod plan;
 mod root;
-mod text;
 mod time;
 
 pub use apply::{Hands, Progress, Recovered, apply, recover, undo};

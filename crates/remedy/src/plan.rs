@@ -288,7 +288,7 @@ fn on_the_host(plan: &Plan) -> Vec<String> {
 
 fn add_notes(plan: &mut Plan, snapshot: &Snapshot) {
     for writer in &snapshot.settings.other_writers {
-        let writer = crate::text::printable(writer);
+        let writer = ctkeeper_flow::hostile::masked(writer);
         plan.notes.push(format!(
             "{writer} runs here and is known to write these settings: it may overwrite this{}",
             if writer.contains("kube-proxy") {

@@ -46,7 +46,7 @@ step log dmesg
 "#;
 
 /// A full table, with and without the module for netlink.
-const FULL: &str = r#"
+const FULL: &str = r"
 firewall
 tables=/proc/sys/net/netfilter
 echo 65536 > $tables/nf_conntrack_buckets
@@ -65,7 +65,7 @@ sleep 1
 doctor raised --window 2s
 kill $knocking
 step log dmesg
-"#;
+";
 
 /// The second wall: silent in the log, `drop` at rest, `chaintoolong` moving.
 fn chains(story: &Story) -> anyhow::Result<()> {

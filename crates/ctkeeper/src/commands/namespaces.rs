@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use ctkeeper_flow::units::counted;
 use ctkeeper_host::sysctl;
 use ctkeeper_netlink::netns::{
     self, Enumeration, NAME_FOLDERS, Namespace, NamespaceSelector, enumerate,
@@ -109,11 +110,12 @@ fn each_of(
 }
 
 fn warn_of_unreadable(enumeration: &Enumeration) {
-    let processes = enumeration.unreadable_processes;
-    if processes > 0 {
+    let hidden = enumeration.unreadable_processes as u64;
+    if hidden > 0 {
         eprintln!(
-            "ctkeeper: {processes} processes do not show their namespace (seeing all of them needs \
-             root): there may be more than are listed"
+            "ctkeeper: the namespace of {} is hidden (seeing all of them needs root): there may be \
+             more than are listed",
+            counted(hidden, "process", "processes")
         );
     }
 }

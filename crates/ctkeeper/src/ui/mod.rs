@@ -8,8 +8,9 @@ mod screen;
 mod table;
 mod text;
 
+pub(crate) use ctkeeper_flow::hostile::escaped as printable;
 pub(crate) use entries::{EntryWriter, Extras, Format};
 pub(crate) use output::Output;
 pub(crate) use screen::Screen;
 pub(crate) use table::{Cell, Column, Table};
-pub(crate) use text::{printable, wrap};
+pub(crate) use text::wrap;

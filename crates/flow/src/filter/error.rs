@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::hostile::masked;
+
 /// Why an expression is no filter.
 ///
 /// Its text shows the expression with carets under what is wrong, and what was probably meant.
@@ -22,26 +24,15 @@ pub struct FilterError {
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One character for one, so that the carets stay below what they mean.
-        let shown = printable(&self.expression);
+        let shown = masked(&self.expression);
         let indent = " ".repeat(self.column.saturating_sub(1));
         let carets = "^".repeat(self.length.max(1));
-        writeln!(f, "filter, column {}: {}", self.column, printable(&self.message))?;
+        writeln!(f, "filter, column {}: {}", self.column, masked(&self.message))?;
         writeln!(f, "  {shown}")?;
         write!(f, "  {indent}{carets}")?;
         match &self.hint {
-            Some(hint) => write!(f, " {}", printable(hint)),
+            Some(hint) => write!(f, " {}", masked(hint)),
             None => Ok(()),
         }
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().map(harmless).collect()
-}
-
-/// The character, or `?` for one that would move the cursor or reorder the line.
-fn harmless(character: char) -> char {
-    let reorders = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    if character.is_control() || reorders { '?' } else { character }
 }

@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::journal::{CHANGE_SCHEMA, Change, ChangeState, FileChange, Journal};
 use crate::plan::{FileStep, Plan};
 use crate::root::{Bytes, FileState, RegularFile, Root};
-use crate::text::printable;
 use crate::time;
+use ctkeeper_flow::hostile::masked;
 
 /// Drafts it.
 pub(super) fn draft(
@@ -26,7 +26,7 @@ pub(super) fn draft(
         began,
         began_boottime_ms: time::since_boot_ms(),
         boot_id: time::boot_id(),
-        by: printable(&hands.by),
+        by: masked(&hands.by),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         summary: summary(plan),
         why: plan.why.iter().map(|reason| format!("{}: {}", reason.about, reason.text)).collect(),

@@ -6,7 +6,7 @@ use super::{Hands, values, would_refuse};
 use crate::error::Error;
 use crate::journal::{Change, ChangeState, Journal};
 use crate::root::Root;
-use crate::text::printable;
+use ctkeeper_flow::hostile::masked;
 
 /// The change of that name, or the last one in force.
 pub(super) fn find_done(id: Option<&str>, journal: &Journal<'_>) -> Result<Change, Error> {
@@ -17,7 +17,7 @@ pub(super) fn find_done(id: Option<&str>, journal: &Journal<'_>) -> Result<Chang
     };
     let Some(index) = index else {
         let none = "no change is in force: there is nothing to undo".to_owned();
-        let unknown = |id| format!("there is no change {:?}", printable(id));
+        let unknown = |id| format!("there is no change {:?}", masked(id));
         return Err(Error::NothingToUndo(id.map_or(none, unknown)));
     };
     let later = changes.split_off(index + 1);

@@ -11,7 +11,7 @@ use ctkeeper_snapshot::{
 
 use super::size::buckets_in_kernel;
 use super::{About, FileStep, Plan, Reason};
-use crate::text::printable;
+use ctkeeper_flow::hostile::masked;
 use ctkeeper_flow::units;
 
 /// Our sysctl lines. The name sorts behind nearly every other: systemd and procps take the last.
@@ -187,11 +187,11 @@ fn comment_out(line: &Assignment) -> FileStep {
 }
 
 fn value_of(line: &Assignment) -> String {
-    line.value.map_or_else(|| format!("{:?}", printable(&line.text)), units::count)
+    line.value.map_or_else(|| format!("{:?}", masked(&line.text)), units::count)
 }
 
 fn not_ours_to_keep(file: &Path) -> Option<String> {
-    let shown = printable(&file.display().to_string());
+    let shown = masked(&file.display().to_string());
     if file.starts_with("/run") {
         Some(format!("{shown} is written anew at each boot: have its writer changed as well"))
     } else if file.starts_with("/usr") || file.starts_with("/lib") {

@@ -10,7 +10,7 @@ use ctkeeper_snapshot::{
 use super::persist::wanted_by_files;
 use super::proof::{Memory, MemoryProof};
 use super::{About, Access, Persist, Reason, Refusal, Request};
-use crate::text::printable;
+use ctkeeper_flow::hostile::masked;
 use ctkeeper_flow::units;
 
 /// The kernel rounds buckets up to whole pages of 8-byte list heads (`nf_ct_alloc_hashtable`,
@@ -85,7 +85,7 @@ fn running_limits(snapshot: &Snapshot, request: &Request) -> Result<Option<Limit
 fn unreadable_because(snapshot: &Snapshot) -> String {
     let about_access = |kind| matches!(kind, GapKind::Unavailable | GapKind::Privilege);
     let gap = snapshot.gaps.iter().find(|gap| about_access(gap.kind));
-    gap.map_or_else(|| "/proc masked?".to_owned(), |gap| printable(&gap.cause))
+    gap.map_or_else(|| "/proc masked?".to_owned(), |gap| masked(&gap.cause))
 }
 
 /// The limit that would be right if memory did not matter.
@@ -130,7 +130,7 @@ impl Wish {
             Some(fullest) if target < fullest.count && request.access != Access::Elsewhere => {
                 Err(Refusal::BelowRunningCount {
                     target,
-                    namespace: printable(&fullest.label()),
+                    namespace: masked(&fullest.label()),
                     count: fullest.count,
                 })
             }
@@ -167,7 +167,7 @@ fn stays_because(snapshot: &Snapshot, limit: u64, persist: Persist) -> String {
     match snapshot.fullest() {
         Some(fullest) => format!(
             "enough: the fullest namespace ({}) holds {}, {} of it",
-            printable(&fullest.label()),
+            masked(&fullest.label()),
             units::count(fullest.count),
             units::percent(fullest.count as f64 / limit.max(1) as f64)
         ),
@@ -181,7 +181,7 @@ fn by_files(snapshot: &Snapshot, running: u64) -> Option<Wish> {
     let value = wanted.value.filter(|value| *value > running && *value <= LIMIT_LARGEST)?;
     let why = format!(
         "{} line {} asks for it{}",
-        printable(&wanted.file.display().to_string()),
+        masked(&wanted.file.display().to_string()),
         wanted.line,
         if running > 0 { format!(", and {} runs", units::count(running)) } else { String::new() }
     );
@@ -204,7 +204,7 @@ fn by_refusals(snapshot: &Snapshot, request: &Request, limit: u64) -> Option<Wis
 }
 
 fn full_because(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -> Option<String> {
-    let name = printable(&namespace.label());
+    let name = masked(&namespace.label());
     let refused = refused(namespace, snapshot, request);
     let share = namespace.share()?;
     if refused > 0 && share >= FULL / 2.0 {
@@ -273,7 +273,7 @@ fn by_growth(snapshot: &Snapshot, horizon: Duration) -> Option<Wish> {
     let expected = |namespace: &Namespace| expected_count(namespace, horizon);
     let most = snapshot.namespaces.iter().max_by_key(|namespace| expected(namespace).0)?;
     let (count, far) = expected(most);
-    let name = printable(&most.label());
+    let name = masked(&most.label());
     let grown = if count > most.count {
         format!(
             "{name} holds {} and grows: {} in {}",
