@@ -3,6 +3,8 @@
 //! This binary is thin: it turns arguments into calls of the libraries and draws the values that
 //! come back. What a command does is in `commands/`, how values are drawn in `ui/`.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)] // they panic when nobody reads any more
+
 mod cli;
 mod commands;
 mod exit;

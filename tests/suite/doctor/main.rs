@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Case { name: "masked_proc", needs: MOUNTS, run: view::masked_proc },
         Case { name: "unknown_namespace", needs: KERNEL, run: view::unknown_namespace },
         Case { name: "snapshots", needs: KERNEL, run: view::snapshots },
+        Case { name: "closed_pipes", needs: KERNEL, run: view::closed_pipes },
         Case { name: "thresholds", needs: KERNEL, run: view::thresholds },
         Case { name: "looking_changes_nothing", needs: KERNEL, run: view::looking_changes_nothing },
     ])

@@ -88,6 +88,27 @@ pub(crate) fn thresholds() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Both streams go to somebody who has stopped reading: that is success, or the command's own
+/// verdict on its command line, and never a panic.
+pub(crate) fn closed_pipes() -> anyhow::Result<()> {
+    for (arguments, code) in [
+        ("list", 0),
+        ("count", 0),
+        ("stats", 0),
+        ("doctor --no-note", 0),
+        ("explain", 0),
+        ("fix --dry-run --target 300000", 0),
+        ("--help", 0),
+        ("list no-such-term", 64),
+    ] {
+        let script =
+            format!("(sleep 0.1; \"$0\" {arguments} 2>&1) | true; exit ${{PIPESTATUS[0]}}");
+        let output = run(Command::new("bash").args(["-c", &script]).arg(ctkeeper_path()))?;
+        ensure!(output.code == Some(code), "{arguments}: {output:?}");
+    }
+    Ok(())
+}
+
 /// Settings, rules and tables are the same after every look, and a namespace that tracked nothing
 /// tracks nothing still.
 pub(crate) fn looking_changes_nothing() -> anyhow::Result<()> {

@@ -334,8 +334,9 @@ impl Fix<'_> {
         if !(self.screen.is_terminal() && io::stdin().is_terminal()) {
             return Ok(false);
         }
-        print!("Apply? [y/N] ");
-        io::stdout().flush()?;
+        let mut out = io::stdout().lock();
+        write!(out, "Apply? [y/N] ")?;
+        out.flush()?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

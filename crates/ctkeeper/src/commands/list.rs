@@ -13,7 +13,7 @@ use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
 use super::namespaces::Selection;
 use crate::cli::Global;
 use crate::exit;
-use crate::ui::{EntryWriter, Extras, Format, Screen};
+use crate::ui::{EntryWriter, Extras, Format, Screen, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -145,11 +145,11 @@ impl Listing {
         let (entries, standing) = (units::count(shown), units::count(standing));
         let noun = if shown == 1 { "entry" } else { "entries" };
         if limited && self.left == 0 {
-            eprintln!("{entries} {noun} shown, as many as asked for; the table holds {standing}.");
+            say!("{entries} {noun} shown, as many as asked for; the table holds {standing}.");
         } else if self.filter.is_everything() {
-            eprintln!("{entries} {noun} shown.");
+            say!("{entries} {noun} shown.");
         } else {
-            eprintln!("{entries} {noun} shown of {standing} in the table.");
+            say!("{entries} {noun} shown of {standing} in the table.");
         }
         self.warn();
     }
@@ -157,23 +157,23 @@ impl Listing {
     fn warn(&self) {
         let tally = self.tally;
         if tally.interruptions > 0 {
-            eprintln!(
+            say!(
                 "The table was rebuilt while it was read ({} parts): entries may be missing or \
                  double; list again for a whole one.",
                 tally.interruptions
             );
         }
         if tally.undecodable > 0 {
-            eprintln!("{} entries could not be read.", tally.undecodable);
+            say!("{} entries could not be read.", tally.undecodable);
         }
         if self.filter.needs_accounting() && !tally.counted && tally.read > 0 {
-            eprintln!(
+            say!(
                 "No entry that was read carries counters: net.netfilter.nf_conntrack_acct is 0, or \
                  was when they were made."
             );
         }
         if self.filter.needs_clock() && !tally.stamped && tally.read > 0 {
-            eprintln!(
+            say!(
                 "No entry that was read carries times: net.netfilter.nf_conntrack_timestamp is 0, \
                  or was when they were made."
             );

@@ -13,7 +13,7 @@ use ctkeeper_netlink::{Conntrack, Error};
 
 use crate::cli::Global;
 use crate::exit::UsageError;
-use crate::ui::printable;
+use crate::ui::{printable, say};
 
 /// What `--netns` selects.
 pub(crate) enum Selection {
@@ -103,7 +103,7 @@ fn each_of(
         }
     }
     for (inode, error) in &failures {
-        eprintln!("ctkeeper: namespace {}: {error}", printable(&labels.of(*inode)));
+        say!("ctkeeper: namespace {}: {error}", printable(&labels.of(*inode)));
     }
     // What has ended holds nothing that is missing.
     Ok(failures.iter().all(|(_, error)| matches!(error, Error::NamespaceNotFound { .. })))
@@ -112,7 +112,7 @@ fn each_of(
 fn warn_of_unreadable(enumeration: &Enumeration) {
     let hidden = enumeration.unreadable_processes as u64;
     if hidden > 0 {
-        eprintln!(
+        say!(
             "ctkeeper: the namespace of {} is hidden (seeing all of them needs root): there may be \
              more than are listed",
             counted(hidden, "process", "processes")

@@ -10,7 +10,7 @@ use ctkeeper_flow::{Statistic, Statistics, json};
 use super::namespaces::Selection;
 use crate::cli::Global;
 use crate::exit;
-use crate::ui::{Cell, Column, Output, Screen, Table, printable};
+use crate::ui::{Cell, Column, Output, Screen, Table, printable, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &StatsArgs, global: &Global) -> anyhow::Result<ExitCode>
         let cpus = table.statistics()?;
         if cpus.iter().all(Statistics::is_empty) {
             let place = label.map_or_else(String::new, |label| format!(" of {}", printable(label)));
-            eprintln!("ctkeeper: this kernel keeps no per-CPU statistics{place}");
+            say!("ctkeeper: this kernel keeps no per-CPU statistics{place}");
             return Ok(());
         }
         match format {

@@ -18,7 +18,7 @@ use super::list::nanoseconds_since_epoch;
 use super::namespaces::Selection;
 use crate::cli::Global;
 use crate::exit::{self, UsageError};
-use crate::ui::{EntryWriter, Extras, Format, Screen};
+use crate::ui::{EntryWriter, Extras, Format, Screen, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -212,9 +212,9 @@ impl Watch {
 
     fn after_loss(&mut self, lost: u64) -> anyhow::Result<()> {
         match lost {
-            0 => eprintln!("ctkeeper: events were lost; the kernel did not count them"),
-            1 => eprintln!("ctkeeper: 1 event was lost"),
-            lost => eprintln!("ctkeeper: {} events were lost", units::count(lost)),
+            0 => say!("ctkeeper: events were lost; the kernel did not count them"),
+            1 => say!("ctkeeper: 1 event was lost"),
+            lost => say!("ctkeeper: {} events were lost", units::count(lost)),
         }
         self.show_table()
     }
@@ -235,7 +235,7 @@ impl Watch {
         })?;
         written?;
         writer.flush()?;
-        eprintln!("ctkeeper: resynchronised: {} entries are in the table", units::count(shown));
+        say!("ctkeeper: resynchronised: {} entries are in the table", units::count(shown));
         Ok(())
     }
 
@@ -246,15 +246,15 @@ impl Watch {
         } else {
             format!(" of {} that came", units::count(seen))
         };
-        eprintln!("{} events shown{of}, {} lost.", units::count(shown), units::count(lost));
+        say!("{} events shown{of}, {} lost.", units::count(shown), units::count(lost));
         if lost_uncounted {
-            eprintln!("Besides, events were lost that the kernel did not count.");
+            say!("Besides, events were lost that the kernel did not count.");
         }
         if undecodable > 0 {
-            eprintln!("{} events could not be read.", units::count(undecodable));
+            say!("{} events could not be read.", units::count(undecodable));
         }
         if lost > 0 {
-            eprintln!("A larger --buffer, or fewer kinds with --events, loses less.");
+            say!("A larger --buffer, or fewer kinds with --events, loses less.");
         }
     }
 }
