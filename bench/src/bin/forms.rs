@@ -10,7 +10,7 @@ use ctkeeper_flow::{
 };
 
 const ENTRIES: u32 = 100_000;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 41;
 
 fn main() -> anyhow::Result<()> {
     let flows: Vec<Flow> = (0..ENTRIES).map(flow).collect();

@@ -248,7 +248,7 @@ fn moment(out: &mut Vec<u8>, label: &str, nanoseconds: u64) {
     out.extend_from_slice(b"\",");
 }
 
-fn list(out: &mut Vec<u8>, label: &str, numbers: impl Iterator<Item = impl itoa::Integer>) {
+fn list(out: &mut Vec<u8>, label: &str, numbers: impl Iterator<Item = impl Into<u64>>) {
     key(out, label);
     out.push(b'[');
     for number in numbers {
@@ -259,13 +259,13 @@ fn list(out: &mut Vec<u8>, label: &str, numbers: impl Iterator<Item = impl itoa:
     out.push(b',');
 }
 
-fn number(out: &mut Vec<u8>, label: &str, number: impl itoa::Integer) {
+fn number(out: &mut Vec<u8>, label: &str, number: impl Into<u64>) {
     key(out, label);
     push_number(out, number);
     out.push(b',');
 }
 
-fn number_if(out: &mut Vec<u8>, label: &str, value: Option<impl itoa::Integer>) {
+fn number_if(out: &mut Vec<u8>, label: &str, value: Option<impl Into<u64>>) {
     if let Some(value) = value {
         number(out, label, value);
     }

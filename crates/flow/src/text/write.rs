@@ -144,7 +144,7 @@ fn age(timestamps: Timestamps, now: u64) -> u64 {
     end.saturating_sub(timestamps.start / SECOND)
 }
 
-fn number(out: &mut Vec<u8>, label: &[u8], number: impl itoa::Integer) {
+fn number(out: &mut Vec<u8>, label: &[u8], number: impl Into<u64>) {
     out.extend_from_slice(label);
     push_number(out, number);
     out.push(b' ');
