@@ -51,7 +51,11 @@ fn ci() -> anyhow::Result<()> {
 
 fn setup() -> anyhow::Result<()> {
     packages::install()?;
-    vm::fetch()
+    if let Err(error) = vm::fetch() {
+        // Those tests show as ignored then, with the reason, and fail in CI.
+        eprintln!("xtask: no virtual machines: {error:#}");
+    }
+    Ok(())
 }
 
 /// A static binary that runs on any Linux of this architecture, with its pages.
@@ -83,6 +87,8 @@ fn build_static(target_folder: &str, arguments: &[&str]) -> anyhow::Result<Strin
         .args(arguments)
         .args(["--target", &target, "--target-dir", target_folder])
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        // Of use to the dev profile only: an emulated processor is slow enough.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .status()
         .context("running cargo build")?;
     ensure!(status.success(), "the static build failed");

@@ -8,13 +8,14 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 /// A program or file that a test uses, and Debian's package that brings it.
-const NEEDED: [(&str, &str); 8] = [
+const NEEDED: [(&str, &str); 9] = [
     ("/usr/sbin/conntrack", "conntrack"),
     ("/usr/sbin/nft", "nftables"),
     ("/usr/bin/strace", "strace"),
     ("/bin/ip", "iproute2"),
     ("/usr/bin/unshare", "util-linux"),
     ("/usr/bin/setpriv", "util-linux"),
+    ("/sbin/mkfs.ext4", "e2fsprogs"),
     ("/sbin/sysctl", "procps"),
     ("/lib/systemd/systemd-sysctl", "systemd"),
 ];

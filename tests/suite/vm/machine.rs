@@ -40,12 +40,10 @@ pub(crate) fn play(
     let files = Files::of(&format!("{name}-{}", kernel.package()));
     guest::initramfs(kernel, boots, &files.initramfs)?;
     let mut machine = Machine::start(kernel, mebibytes, &disk, &files)?;
-    let deadline = Instant::now() + PATIENCE * boots.len() as u32;
-    machine.wait(deadline, &files).with_context(|| files.advice())?;
-    let report = String::from_utf8_lossy(&fs::read(&files.report)?).into_owned();
-    let over = report.lines().filter(|line| line.starts_with("@@over ")).count();
+    machine.wait(&files).with_context(|| files.advice())?;
+    let over = files.boots_over();
     ensure!(over == boots.len(), "{over} of {} boots ended; {}", boots.len(), files.advice());
-    Story::parse(&report).with_context(|| files.advice())
+    Story::parse(&text(&files.report)).with_context(|| files.advice())
 }
 
 /// The files of one machine, kept for whoever looks into a failure.
@@ -69,11 +67,19 @@ impl Files {
         format!("see {} and {}", self.console.display(), self.report.display())
     }
 
+    fn boots_over(&self) -> usize {
+        text(&self.report).lines().filter(|line| line.starts_with("@@over ")).count()
+    }
+
     /// The kernel has given up: nothing more will come.
     fn has_panicked(&self) -> bool {
-        fs::read(&self.console)
-            .is_ok_and(|text| String::from_utf8_lossy(&text).contains("Kernel panic"))
+        text(&self.console).contains("Kernel panic")
     }
+}
+
+/// A log as far as it is written.
+fn text(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
 impl Drop for Files {
@@ -105,13 +111,17 @@ impl Machine {
         Ok(Self(child))
     }
 
-    fn wait(&mut self, deadline: Instant, files: &Files) -> anyhow::Result<()> {
+    fn wait(&mut self, files: &Files) -> anyhow::Result<()> {
+        let (mut over, mut deadline) = (0, Instant::now() + PATIENCE);
         loop {
             if let Some(status) = self.0.try_wait()? {
                 ensure!(status.success(), "QEMU ended with {status}");
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "the guest did not end in time");
+            if files.boots_over() > over {
+                (over, deadline) = (over + 1, Instant::now() + PATIENCE);
+            }
+            ensure!(Instant::now() < deadline, "boot {} did not end in time", over + 1);
             ensure!(!files.has_panicked(), "the guest's kernel gave up");
             thread::sleep(Duration::from_millis(200));
         }

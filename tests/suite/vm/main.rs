@@ -8,6 +8,7 @@
 //! these programs in the order of their units.
 
 mod cpio;
+mod fix;
 mod guest;
 mod machine;
 mod seed;
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
     harness(&[
         Case { name: "seed_6_1", needs: STABLE, run: seed::on_stable },
         Case { name: "seed_6_12", needs: NEWER, run: seed::on_newer },
+        Case { name: "fix_6_1", needs: STABLE, run: fix::on_stable },
+        Case { name: "fix_6_12", needs: NEWER, run: fix::on_newer },
         Case { name: "walls_6_1", needs: STABLE, run: wall::on_stable },
         Case { name: "walls_6_12", needs: NEWER, run: wall::on_newer },
     ])

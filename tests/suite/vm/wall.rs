@@ -27,7 +27,7 @@ echo 600000 > $tables/nf_conntrack_max
 knock() {
     guest-load datagrams 200000 4000 > /run/knocked &
     knocking=$!
-    sleep 8
+    sleep 5
     doctor "$1" --window 2s
     step "$1-statistics" cat /proc/net/stat/nf_conntrack
     kill $knocking
@@ -53,16 +53,16 @@ echo 65536 > $tables/nf_conntrack_buckets
 echo 2000 > $tables/nf_conntrack_max
 guest-load datagrams 500 1000 > /run/knocked
 doctor room --window 500ms
-guest-load datagrams 600000 300 > /run/knocked &
+guest-load datagrams 600000 1000 > /run/knocked &
 knocking=$!
-sleep 12
+sleep 5
 doctor full --window 2s
 step words-full ctkeeper doctor --no-note --window 1s
 modprobe nf_conntrack_netlink
-doctor full-netlink --window 2s
+doctor full-netlink --window 1s
 echo 600000 > $tables/nf_conntrack_max
 sleep 1
-doctor raised --window 2s
+doctor raised --window 1s
 kill $knocking
 step log dmesg
 ";
