@@ -43,3 +43,45 @@ fn refused_when_full(rates: &Rates) -> u64 {
     let failed = moved(Statistic::InsertFailed).saturating_sub(moved(Statistic::ChainTooLong));
     moved(Statistic::Drop).saturating_sub(failed)
 }
+
+/// `command` as it is run in `namespace` from the host. Names are hostile: only a plain one becomes
+/// part of a command that somebody will paste into a root shell.
+pub(crate) fn run_in(namespace: &Namespace, command: &str) -> String {
+    let is_plain = |name: &&String| {
+        !name.starts_with('-')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    match (namespace.processes.first(), namespace.names.first().filter(is_plain)) {
+        _ if namespace.initial => command.to_owned(),
+        (Some(process), _) => format!("nsenter -t {} -n {command}", process.pid),
+        (None, Some(name)) => format!("ip netns exec {name} {command}"),
+        (None, None) => command.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ctkeeper_snapshot::NamespaceProcess;
+
+    use super::*;
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace { names: vec![name.to_owned()], ..Namespace::default() }
+    }
+
+    #[test]
+    fn commands_enter_the_namespace() {
+        assert_eq!(run_in(&namespace("web"), "nft"), "ip netns exec web nft");
+        let process = NamespaceProcess { pid: 7, command: "x; reboot".to_owned(), cgroup: None };
+        let peopled = Namespace { processes: vec![process], ..namespace("web") };
+        assert_eq!(run_in(&peopled, "nft"), "nsenter -t 7 -n nft");
+        assert_eq!(run_in(&Namespace { initial: true, ..peopled }, "nft"), "nft");
+    }
+
+    #[test]
+    fn hostile_names_do_not_reach_a_command() {
+        for name in ["a; reboot", "$(reboot)", "-all", "a b", "\u{1b}[2J", "`x`"] {
+            assert_eq!(run_in(&namespace(name), "nft"), "nft");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use ctkeeper_flow::{Limit, Statistics, Timeouts};
 use serde::{Deserialize, Serialize};
 
 /// A network namespace.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Its inode, as in `readlink /proc/PID/ns/net` and in the kernel's log lines.
     pub inode: u64,

@@ -7,7 +7,7 @@ use ctkeeper_flow::units::{count, counted, duration, percent};
 use ctkeeper_snapshot::Namespace;
 
 use super::{Explanation, Rule};
-use crate::context::Context;
+use crate::context::{Context, run_in};
 use crate::{Finding, Severity};
 
 pub(super) const IDLE_ESTABLISHED: Rule = Rule {
@@ -83,9 +83,9 @@ fn idle(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
             .evidence("idle_share", idle.share)
             .evidence("tcp_timeout_established", u64::from(timeout))
             .remedy(
-                "sysctl net.netfilter.nf_conntrack_tcp_timeout_established=7440",
-                "in that namespace: entries end 2 h 4 min after their last packet; standing ones \
-                 only after their next",
+                run_in(namespace, "sysctl net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
+                "entries end 2 h 4 min after their last packet; standing ones only after their \
+                 next",
             ),
     )
 }
@@ -124,5 +124,6 @@ fn needless(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
         .meaning("Every connection costs an entry that nobody uses.")
         .evidence("count", namespace.count);
     let finding = causes.into_iter().fold(finding, |f, cause| f.evidence("tracker", cause));
-    Some(finding.remedy("nft -a list ruleset", "find that rule; without it nothing is tracked"))
+    let find = run_in(namespace, "nft -a list ruleset");
+    Some(finding.remedy(find, "find that rule; without it nothing is tracked"))
 }

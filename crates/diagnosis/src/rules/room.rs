@@ -95,7 +95,7 @@ fn soft(context: &Context<'_>) -> Vec<Finding> {
                 .evidence("eviction_chance", room.eviction_chance)
                 .evidence("sample", sample.size)
                 .remedy(
-                    "ctkeeper list unreplied",
+                    list_unreplied(namespace),
                     "see who sends without being answered: a scan, a flood, a service that is down",
                 ),
         )
@@ -116,6 +116,14 @@ fn soft_meaning(room: &Headroom) -> &'static str {
     } else {
         "They could make room, but early drop looks into eight buckets only and mostly finds \
          nobody there: at the limit new connections will be refused all the same."
+    }
+}
+
+fn list_unreplied(namespace: &Namespace) -> String {
+    if namespace.initial {
+        "ctkeeper list unreplied".to_owned()
+    } else {
+        format!("ctkeeper list --netns {} unreplied", namespace.inode)
     }
 }
 
