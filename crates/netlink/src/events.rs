@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use ctkeeper_flow::Flow;
+use ctkeeper_flow::{EventKind, Flow};
 
 use crate::attribute::{CONNTRACK, group, operation as message_type};
 use crate::ctnetlink::{Conntrack, ensure_available};
@@ -56,23 +56,14 @@ impl BitOr for Groups {
     }
 }
 
-/// What happened to an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// It has been made.
-    New,
-    /// It has changed. Only what changed comes with it, beside tuples, id, status and timeout.
-    Update,
-    /// It has gone. Comes without timeout, mark 0 and the like; with counters if they are kept.
-    Destroy,
-}
-
 /// An event.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
     /// What happened.
     pub kind: EventKind,
-    /// The entry, as far as the kernel tells of it.
+    /// The entry, as far as the kernel tells of it. With an update comes only what changed, beside
+    /// tuples, id, status and timeout; a destroyed one has no timeout, no mark of 0 and the like,
+    /// but counters if they are kept.
     pub flow: &'a Flow,
     /// The netlink port of the process that caused it; 0 when a packet or the clock did.
     pub port: u32,

@@ -48,9 +48,10 @@ mod wire;
 
 pub use availability::{Availability, Module, ModulePresence};
 pub use change::Batch;
+pub use ctkeeper_flow::EventKind;
 pub use ctnetlink::{Conntrack, Dump, GlobalStatistics};
 pub use encode::Change;
 pub use error::{Errno, Error, Operation};
-pub use events::{Event, EventKind, Events, Follower, Groups, Notice, Reading};
+pub use events::{Event, Events, Follower, Groups, Notice, Reading};
 pub use filter::DumpFilter;
 pub use wire::Malformed;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use anyhow::Context;
 use ctkeeper_flow::units::counted;
 use ctkeeper_host::sysctl;
 use ctkeeper_netlink::netns::{
@@ -84,7 +85,11 @@ fn each_of(
         }
         let inode = namespace.inode();
         let result = match Conntrack::open() {
-            Ok(mut table) => f(&mut table, Some(&labels.of(inode))),
+            Ok(mut table) => {
+                let label = labels.of(inode);
+                let place = || format!("namespace {}", printable(&label));
+                f(&mut table, Some(&label)).with_context(place)
+            }
             // Nothing to see in any namespace is not a matter of this one.
             Err(error @ Error::Unavailable { .. }) => Err(error.into()),
             Err(error) => return Err((inode, error)),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use ctkeeper_flow::{EventKind, Filter, units};
-use ctkeeper_netlink::{self as netlink, Conntrack, Event, Events, Groups};
+use ctkeeper_netlink::{Conntrack, Event, Events, Groups};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
@@ -147,14 +147,6 @@ fn groups(kinds: &[EventKind]) -> Groups {
     kinds.iter().map(group).reduce(|a, b| a | b).unwrap_or(Groups::ALL)
 }
 
-const fn of_kernel(kind: netlink::EventKind) -> EventKind {
-    match kind {
-        netlink::EventKind::New => EventKind::New,
-        netlink::EventKind::Update => EventKind::Update,
-        netlink::EventKind::Destroy => EventKind::Destroy,
-    }
-}
-
 struct Watch {
     filter: Filter,
     needs_clock: bool,
@@ -199,7 +191,7 @@ impl Watch {
             if *left > 0 && written.is_ok() && filter.matches(flow, now) {
                 tally.shown += 1;
                 *left -= 1;
-                written = writer.entry(flow, None, Some(of_kernel(kind)));
+                written = writer.entry(flow, None, Some(kind));
             }
         })?;
         written?;
