@@ -111,7 +111,7 @@ impl Thresholds {
 #[non_exhaustive]
 pub enum ThresholdsError {
     /// Not TOML, an unknown name, or a value of the wrong kind.
-    #[error("{0}\n`ctkeeper explain thresholds` lists every name with its default")]
+    #[error("not understood (`ctkeeper explain thresholds` lists every name with its default)")]
     Malformed(#[from] toml::de::Error),
     /// A milder threshold lies above a graver one, or is not above zero.
     #[error("{name} = {lower} must be above 0 and not above its graver neighbour, {higher}")]

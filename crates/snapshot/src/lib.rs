@@ -155,7 +155,7 @@ struct SchemaProbe {
 #[non_exhaustive]
 pub enum SnapshotError {
     /// Not JSON, or JSON without a `schema`.
-    #[error("not a ctkeeper snapshot: {0}; make one with `ctkeeper doctor --save FILE`")]
+    #[error("not a ctkeeper snapshot (`ctkeeper doctor --save FILE` makes one)")]
     NotASnapshot(#[source] serde_json::Error),
     /// Written by another version of ctkeeper.
     #[error(
@@ -167,6 +167,6 @@ pub enum SnapshotError {
         found: String,
     },
     /// The right schema, but a field is missing or of the wrong kind.
-    #[error("the snapshot is damaged: {0}; save it again with `ctkeeper doctor --save FILE`")]
+    #[error("the snapshot is damaged (`ctkeeper doctor --save FILE` makes a new one)")]
     Malformed(#[source] serde_json::Error),
 }

@@ -71,6 +71,9 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode
     if let Some(file) = &args.from {
         return judge(&load(file)?, &thresholds, args, global);
     }
+    if !args.root.is_dir() {
+        anyhow::bail!("--root {}: there is no such folder", args.root.display());
+    }
     let mut observer = Observer::new(options(args, global)?);
     loop {
         let mut snapshot = observer.snapshot()?;
