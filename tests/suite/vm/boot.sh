@@ -15,6 +15,7 @@ stty -F /dev/ttyS1 raw -echo
 step() {
     name=$1
     shift
+    echo "boot $boot: $name" > /dev/console
     "$@" > /run/out 2> /run/err < /dev/null
     code=$?
     {

@@ -7,7 +7,7 @@ use ctkeeper_flow::units::count;
 use crate::guest::Kernel;
 use crate::machine::{Story, play};
 
-/// On 512 MiB the kernel chooses 4,096 entries; the seed's limit needs half of the memory.
+/// On 512 MiB the kernel chooses 4,096 entries; the seed's limit needs over half of the memory.
 pub(crate) fn on_stable() -> anyhow::Result<()> {
     on(Kernel::Stable, 512, 4096, "warning")
 }
@@ -28,6 +28,8 @@ fn on(kernel: Kernel, mebibytes: u32, default: u64, memory: &str) -> anyhow::Res
 
 /// Nothing tracks yet; then the firewall comes, then the seed's commands.
 const COMMANDS: &str = "
+# What a machine's programs take; half of the rest is then less than the seed's limit needs.
+head -c 60000000 /dev/zero > /run/programs
 step modules-without cat /proc/modules
 doctor absent
 step modules-without-after cat /proc/modules
