@@ -88,7 +88,7 @@ pub(crate) fn losses_are_exact() -> anyhow::Result<()> {
     let lost = EVENTS - events.len() as u64;
     ensure!(lost > 0, "nothing was lost: the test tested nothing");
     let lost = ctkeeper_flow::units::count(lost);
-    ensure!(report.contains(&format!("{lost} events were lost")), "{lost}: {report}");
+    ensure!(report.contains(&format!("{lost} events lost")), "{lost}: {report}");
     ensure!(report.contains(&format!("shown, {lost} lost.")), "{lost}: {report}");
     ensure!(present.len() as u64 == EVENTS, "{} entries after the loss", present.len());
     Ok(())

@@ -142,14 +142,13 @@ impl Listing {
     /// The closing line and what may surprise, on standard error.
     fn report(&self, limited: bool) {
         let Tally { shown, standing, .. } = self.tally;
-        let (entries, standing) = (units::count(shown), units::count(standing));
-        let noun = if shown == 1 { "entry" } else { "entries" };
+        let (shown, standing) = (units::counted(shown, "entry", "entries"), units::count(standing));
         if limited && self.left == 0 {
-            say!("{entries} {noun} shown, as many as asked for; the table holds {standing}.");
+            say!("{shown} shown, as many as asked for; the table holds {standing}.");
         } else if self.filter.is_everything() {
-            say!("{entries} {noun} shown.");
+            say!("{shown} shown.");
         } else {
-            say!("{entries} {noun} shown of {standing} in the table.");
+            say!("{shown} shown of {standing} in the table.");
         }
         self.warn();
     }

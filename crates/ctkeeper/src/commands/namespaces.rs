@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Context;
-use ctkeeper_flow::units::counted;
+use ctkeeper_flow::units;
 use ctkeeper_host::sysctl;
 use ctkeeper_netlink::netns::{
     self, Enumeration, NAME_FOLDERS, Namespace, NamespaceSelector, enumerate,
@@ -120,7 +120,7 @@ fn warn_of_unreadable(enumeration: &Enumeration) {
         say!(
             "ctkeeper: the namespace of {} is hidden (seeing all of them needs root): there may be \
              more than are listed",
-            counted(hidden, "process", "processes")
+            units::counted(hidden, "process", "processes")
         );
     }
 }

@@ -205,8 +205,7 @@ impl Watch {
     fn after_loss(&mut self, lost: u64) -> anyhow::Result<()> {
         match lost {
             0 => say!("ctkeeper: events were lost; the kernel did not count them"),
-            1 => say!("ctkeeper: 1 event was lost"),
-            lost => say!("ctkeeper: {} events were lost", units::count(lost)),
+            _ => say!("ctkeeper: {} lost", units::counted(lost, "event", "events")),
         }
         self.show_table()
     }

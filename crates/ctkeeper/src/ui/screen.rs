@@ -33,10 +33,10 @@ impl Screen {
         Self { colours, terminal, width: width.clamp(40, 400) }
     }
 
-    /// A screen of some width without colours.
+    /// A terminal of some width without colours.
     #[cfg(test)]
     pub(crate) const fn plain(width: usize) -> Self {
-        Self { colours: false, terminal: false, width }
+        Self { colours: false, terminal: true, width }
     }
 
     /// Whether a person is looking.

@@ -115,8 +115,11 @@ impl Table {
         Some(widest.max(column.heading.chars().count()).max(least))
     }
 
-    /// Leaves out optional columns, the last first, until the rest fits the screen.
+    /// Leaves out optional columns, the last first, until the rest fits the terminal.
     fn fit(&mut self) {
+        if !self.screen.is_terminal() {
+            return;
+        }
         let total = |widths: &[Option<usize>]| {
             widths.iter().flatten().map(|width| width + GAP.len()).sum::<usize>()
         };
