@@ -81,3 +81,28 @@ fn take_sample(size: u64, timeouts: Option<&Timeouts>) -> Result<Sample, Error> 
     let dump = Conntrack::open()?.sample(size, |flow| tally.add(flow))?;
     Ok(tally.finish(dump.complete))
 }
+
+#[cfg(test)]
+mod tests {
+    use ctkeeper_flow::Limit;
+
+    use super::*;
+
+    fn namespace(count: u64, limit: u64) -> Namespace {
+        Namespace { count, limit: Limit(limit), ..Namespace::default() }
+    }
+
+    #[test]
+    fn a_sample_is_short_where_the_namespace_holds_the_table() {
+        assert_eq!(walk(&namespace(262_144, 262_144), 262_144, 5000), Some(5000));
+        // A tenth of the table: ten times as many are walked over.
+        assert_eq!(walk(&namespace(26_214, 262_144), 262_140, 5000), Some(50_000));
+        assert_eq!(walk(&namespace(1000, 262_144), 262_144, 5000), Some(262_144));
+    }
+
+    #[test]
+    fn small_tables_are_sampled_only_when_half_full() {
+        assert_eq!(walk(&namespace(999, 262_144), 999, 5000), None);
+        assert_eq!(walk(&namespace(999, 1000), 999, 5000), Some(999));
+    }
+}

@@ -191,3 +191,50 @@ fn read_proc(unavailable: Error) -> Reading {
     };
     Ok((Beat::now(count, sysctl::read(sysctl::LIMIT).ok(), per_cpu), gap))
 }
+
+#[cfg(test)]
+mod tests {
+    use ctkeeper_flow::Statistic;
+
+    use super::*;
+
+    fn beat(at_ms: u64, count: u64, drops: u64) -> Beat {
+        let mut cpu = Statistics::default();
+        cpu.set(Statistic::Drop, drops);
+        Beat { at_ms, initial: true, count, limit: Limit(1000), per_cpu: vec![cpu] }
+    }
+
+    fn pulse(boot_id: &str, beats: &[(u64, Beat)]) -> Pulse {
+        Pulse { boot_id: boot_id.to_owned(), beats: beats.iter().cloned().collect() }
+    }
+
+    #[test]
+    fn rates_are_differences_over_the_time_between() {
+        let rates = beat(3000, 900, 15).rates(&beat(1000, 950, 5), EvidenceSource::Window).unwrap();
+        assert_eq!((rates.window_ms, rates.count_change), (2000, -50));
+        assert_eq!(rates.statistics.value(Statistic::Drop), 10);
+    }
+
+    #[test]
+    fn a_clock_that_went_back_gives_no_rates() {
+        assert_eq!(beat(1000, 0, 0).rates(&beat(3000, 0, 0), EvidenceSource::LastRun), None);
+    }
+
+    #[test]
+    fn another_boots_note_is_not_compared_nor_kept() {
+        let before = pulse("yesterday", &[(1, beat(1000, 0, 0)), (2, beat(1000, 0, 0))]);
+        let mut now = pulse("today", &[(1, beat(2000, 5, 5))]);
+        now.keep_unseen(&before);
+        assert_eq!(now.beats.len(), 1);
+        let mut same = pulse("yesterday", &[(1, beat(2000, 5, 5))]);
+        same.keep_unseen(&before);
+        assert_eq!((same.beats.len(), same.beats[&1].count), (2, 5));
+    }
+
+    #[test]
+    fn a_pulse_survives_its_note() {
+        let before = pulse("boot", &[(7, beat(1000, 3, 4))]);
+        let json = serde_json::to_vec(&before).unwrap();
+        assert_eq!(serde_json::from_slice::<Pulse>(&json).unwrap(), before);
+    }
+}

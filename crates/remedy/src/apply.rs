@@ -93,6 +93,7 @@ pub fn undo(id: Option<&str>, force: bool, hands: &mut Hands<'_>) -> Result<Chan
     let mut change = undo::find_done(id, &journal)?;
     undo::check_unchanged(&change, force, hands.root)?;
     undo::check_above_count(&change, hands)?;
+    undo::check_buckets(&change, hands)?;
     change.state = ChangeState::Undoing;
     journal.save(&change)?;
     let taken_back = backward(&change, force, &journal, hands).and_then(|left| {

@@ -132,6 +132,20 @@ pub enum Error {
         /// What it holds.
         count: u64,
     },
+    /// The old buckets are too few for the entries that stand now.
+    #[error(
+        "before change {id} there were {} buckets, and {} entries stand now: with so many a bucket \
+         the kernel would refuse new flows silently; free entries first",
+        units::count(*.buckets), units::count(*.entries)
+    )]
+    UndoCrowdsBuckets {
+        /// Name of the change.
+        id: String,
+        /// The buckets before it.
+        buckets: u64,
+        /// The entries of all namespaces.
+        entries: u64,
+    },
     /// The change is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -8,10 +8,12 @@ use crate::machine::{Story, play};
 /// After both commands of the seed: the limit runs already, what is missing are buckets and files.
 pub(crate) fn on_stable() -> anyhow::Result<()> {
     let echo = "echo 600000 > /proc/sys/net/netfilter/nf_conntrack_max\n";
-    let boot = format!("{START}{LINE}{echo}{BEFORE}step fix ctkeeper fix --yes\n{AFTER}");
+    let fix = "step fix ctkeeper fix --yes\n";
+    let boot = format!("{START}{LINE}{echo}{BEFORE}{fix}{AFTER}{CROWDED}");
     let story = play("fix", Kernel::Stable, 1024, &[&boot, KEPT, UNDONE])?;
     story.report(1, "before")?.ensure("second-wall", "warning")?;
     fixed(&story)?;
+    crowded(&story)?;
     undone(&story, 2)
 }
 
@@ -51,6 +53,14 @@ files refused
 const AFTER: &str = r"
 values fixed
 doctor fixed
+";
+
+/// The limit before the fix was high enough for these entries, the buckets were not.
+const CROWDED: &str = r"
+modprobe nf_conntrack_netlink
+step hold guest-load established 200000
+step undo-crowded ctkeeper fix --undo --yes
+values undo-crowded
 ";
 
 /// After the reboot as many entries as the limit says: the kernel alone holds 8,192 on this machine.
@@ -128,6 +138,15 @@ fn held(story: &Story) -> anyhow::Result<()> {
     let refusal = story.output(2, "undo-refused")?;
     ensure!(refusal.code == Some(1) && refusal.stderr.contains("8,192"), "{refusal:?}");
     ensure!(story.values(2, "undo-refused")? == (600_000, 600_064), "half undone");
+    Ok(())
+}
+
+/// Taking the buckets back would build the second wall: refused, nothing touched.
+fn crowded(story: &Story) -> anyhow::Result<()> {
+    story.success(1, "hold")?;
+    let refusal = story.output(1, "undo-crowded")?;
+    ensure!(refusal.code == Some(1) && refusal.stderr.contains("8,192 buckets"), "{refusal:?}");
+    ensure!(story.values(1, "undo-crowded")? == story.values(1, "fixed")?, "half undone");
     Ok(())
 }
 

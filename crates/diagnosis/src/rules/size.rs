@@ -19,7 +19,7 @@ pub(super) const SECOND_WALL: Rule = Rule {
         evidence: "nf_conntrack_max over nf_conntrack_buckets (1 is healthy, 2 still fine), the \
                    load that stands now over all namespaces, and the chaintoolong counter.",
         remedies: "ctkeeper fix raises the buckets with the limit: buckets first, one entry a \
-                   bucket at the limit, eight bytes each.",
+                   bucket at the limit (two where memory is short), eight bytes each.",
         traps: "nf_conntrack_buckets in a sysctl file is lost like the limit when the module \
                 loads late; the module option hashsize= is not, but it also sets the limit to \
                 eight times itself. kube-proxy sets a quarter of the limit.",
@@ -75,7 +75,10 @@ fn second_wall(context: &Context<'_>) -> Vec<Finding> {
             .evidence("load_at_limit", at_limit)
             .evidence("buckets", limits.buckets)
             .evidence("chaintoolong", refused)
-            .remedy("ctkeeper fix", "raise the buckets to the limit: one entry a bucket"),
+            .remedy(
+                "ctkeeper fix",
+                "raise the buckets with the limit: one entry a bucket, two where memory is short",
+            ),
     ]
 }
 

@@ -5,6 +5,7 @@ use ctkeeper_snapshot::SettingKey;
 use super::{Hands, values, would_refuse};
 use crate::error::Error;
 use crate::journal::{Change, ChangeState, Journal};
+use crate::plan::RunningStep;
 use crate::root::Root;
 use ctkeeper_flow::hostile::masked;
 
@@ -50,6 +51,20 @@ pub(super) fn check_unchanged(change: &Change, force: bool, root: &Root) -> Resu
         }
     }
     if what.is_empty() { Ok(()) } else { Err(Error::ChangedSince { id: change.id.clone(), what }) }
+}
+
+/// Entries a bucket that an undo may leave: half of where insertions begin to fail (measured).
+const CROWDED: u64 = 8;
+
+/// The buckets that come back must be enough for the entries of all namespaces that stand now.
+pub(super) fn check_buckets(change: &Change, hands: &mut Hands<'_>) -> Result<(), Error> {
+    let lowers = |step: &&RunningStep| step.key == SettingKey::Buckets && step.from < step.to;
+    let Some(step) = change.running.iter().find(lowers) else { return Ok(()) };
+    let entries = (hands.observe)().map_err(Error::Observing)?.total_entries();
+    if entries <= step.from.saturating_mul(CROWDED) {
+        return Ok(());
+    }
+    Err(Error::UndoCrowdsBuckets { id: change.id.clone(), buckets: step.from, entries })
 }
 
 /// The limit that comes back must not be below what a namespace holds now.
