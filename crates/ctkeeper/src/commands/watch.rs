@@ -203,9 +203,10 @@ impl Watch {
     }
 
     fn after_loss(&mut self, lost: u64) -> anyhow::Result<()> {
-        match lost {
-            0 => say!("ctkeeper: events were lost; the kernel did not count them"),
-            _ => say!("ctkeeper: {} lost", units::counted(lost, "event", "events")),
+        if lost > 0 {
+            say!("ctkeeper: {} lost", units::counted(lost, "event", "events"));
+        } else {
+            say!("ctkeeper: events were lost; the kernel did not count them");
         }
         self.show_table()
     }
