@@ -9,6 +9,7 @@ mod counts;
 mod events;
 mod filters;
 mod manners;
+mod saved;
 mod support;
 
 const KERNEL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("ip", "iproute2")];
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
         case("namespaces_may_come_and_go", KERNEL, manners::namespaces_may_come_and_go),
         case("a_terminal_gets_columns", TERMINAL, manners::a_terminal_gets_columns),
         case("hostile_names_stay_harmless", TERMINAL, manners::hostile_names_stay_harmless),
+        case("the_seeds_list_reads", &[], saved::the_seeds_list_reads),
+        case("saved_lists_read_back", KERNEL, saved::saved_lists_read_back),
+        case("lines_that_are_no_entries_are_named", &[], saved::others_are_named),
         case("count_is_the_kernels", PEER, counts::count_is_the_kernels),
         case("expired_entries_are_counted_apart", PEER, counts::expired_entries_are_counted_apart),
         case("stats_are_conntracks", PEER, counts::stats_are_conntracks),

@@ -11,6 +11,7 @@ use ctkeeper_netlink::Conntrack;
 use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
 use super::list::nanoseconds_since_epoch;
 use super::namespaces::Selection;
+use super::saved::{FromArgs, SavedList};
 use crate::cli::Global;
 use crate::exit;
 use crate::ui::{Cell, Column, Screen, Table, printable};
@@ -33,6 +34,9 @@ pub(crate) struct CountArgs {
     #[command(flatten)]
     filter: FilterArgs,
 
+    #[command(flatten)]
+    from: FromArgs,
+
     /// Count entry by entry, without those that have expired
     #[arg(long)]
     exact: bool,
@@ -41,6 +45,9 @@ pub(crate) struct CountArgs {
 /// Counts the entries that match.
 pub(crate) fn run(args: &CountArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let filter = args.filter.compile()?;
+    if let Some(saved) = args.from.open(global)? {
+        return count_saved(saved, &filter, global.json);
+    }
     let by_kernel = filter.is_everything() && !args.exact;
     let selection = Selection::of(global)?;
     let mut counts = Vec::new();
@@ -61,6 +68,23 @@ pub(crate) fn run(args: &CountArgs, global: &Global) -> anyhow::Result<ExitCode>
         counts.iter().try_for_each(|count| writeln!(out, "{}", count.entries))?;
     }
     out.flush()?;
+    Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
+}
+
+fn count_saved(saved: SavedList, filter: &Filter, json: bool) -> anyhow::Result<ExitCode> {
+    let now = nanoseconds_since_epoch();
+    let mut count = Count { namespace: None, entries: 0, standing: 0, limit: None };
+    let complete = saved.each(|flow, _| {
+        count.standing += 1;
+        count.entries += u64::from(filter.matches(flow, now));
+        Ok(true)
+    })?;
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", count.json(false))?;
+    } else {
+        writeln!(out, "{}", count.entries)?;
+    }
     Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }
 

@@ -11,6 +11,7 @@ use ctkeeper_netlink::{Conntrack, DumpFilter};
 
 use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
 use super::namespaces::Selection;
+use super::saved::{FromArgs, SavedList};
 use crate::cli::Global;
 use crate::exit;
 use crate::ui::{EntryWriter, Extras, Format, Screen, say};
@@ -22,6 +23,7 @@ Examples:
   ctkeeper list 'src 10.0.0.0/8 (dport 80,443 or state TIME_WAIT)'
   ctkeeper list -o json unreplied | jq -r .original.source
   ctkeeper list --netns all 'timeout > 4d' --limit 20
+  conntrack -L | ctkeeper list --from - -o json state TIME_WAIT
 
 On a terminal the default is columns, elsewhere text as `conntrack -L` prints it.";
 
@@ -31,6 +33,9 @@ On a terminal the default is columns, elsewhere text as `conntrack -L` prints it
 pub(crate) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
+
+    #[command(flatten)]
+    from: FromArgs,
 
     /// How to write them
     #[arg(short, long, value_name = "FORMAT")]
@@ -52,11 +57,10 @@ pub(crate) struct ListArgs {
 /// Lists the entries that match.
 pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let filter = args.filter.compile()?;
-    let selection = Selection::of(global)?;
+    let saved = args.from.open(global)?;
     let screen = Screen::stdout(global.color);
     let format = Format::choose(args.output, global.json, &screen);
-    let several = matches!(selection, Selection::All(_));
-    let extras = Extras { extended: args.extended, id: args.id, namespace: several, events: false };
+    let extras = Extras { extended: args.extended, id: args.id, events: false };
     let mut listing = Listing {
         kernel: kernel_filter(&filter),
         now: if filter.needs_clock() { nanoseconds_since_epoch() } else { 0 },
@@ -65,7 +69,10 @@ pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> 
         left: args.limit.unwrap_or(u64::MAX),
         tally: Tally::default(),
     };
-    let complete = selection.each_table(|table, label| listing.table(table, label))?;
+    let complete = match saved {
+        Some(saved) => listing.saved(saved)?,
+        None => Selection::of(global)?.each_table(|table, label| listing.table(table, label))?,
+    };
     listing.writer.finish()?;
     listing.report(args.limit.is_some());
     Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
@@ -124,6 +131,16 @@ impl Listing {
         self.tally.interruptions += u64::from(dump.interruptions);
         self.tally.undecodable += dump.undecodable;
         Ok(())
+    }
+
+    fn saved(&mut self, list: SavedList) -> anyhow::Result<bool> {
+        list.each(|flow, namespace| {
+            self.tally.standing += 1;
+            if self.left > 0 {
+                self.entry(flow, namespace)?;
+            }
+            Ok(self.left > 0)
+        })
     }
 
     #[inline]

@@ -8,6 +8,7 @@ pub(crate) mod fix;
 pub(crate) mod generate;
 pub(crate) mod list;
 mod namespaces;
+mod saved;
 pub(crate) mod stats;
 pub(crate) mod watch;
 

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<ExitCode>
     let selection = Selection::of(global)?;
     let screen = Screen::stdout(global.color);
     let format = Format::choose(args.output, global.json, &screen);
-    let extras = Extras { extended: args.extended, id: args.id, namespace: false, events: true };
+    let extras = Extras { extended: args.extended, id: args.id, events: true };
     let stop = stop_on_signals()?;
     let buffer = args.buffer as usize * 1024 * 1024;
     let events = match &selection {

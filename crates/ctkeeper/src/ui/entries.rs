@@ -40,8 +40,6 @@ pub(crate) struct Extras {
     pub(crate) extended: bool,
     /// The kernel's id.
     pub(crate) id: bool,
-    /// The namespace: several are listed.
-    pub(crate) namespace: bool,
     /// Events, each shown as it comes.
     pub(crate) events: bool,
 }
@@ -127,8 +125,8 @@ fn columns(extras: Extras) -> Vec<Column> {
     if extras.events {
         columns.push(always("EVENT", false, 7));
     }
-    if extras.namespace {
-        columns.push(always("NETNS", false, 8));
+    if !extras.events {
+        columns.push(maybe("NETNS", false, 0));
     }
     columns.extend([
         always("PROTO", false, 5),
@@ -163,7 +161,7 @@ fn cells(
     if extras.events {
         cells.push(event.map_or_else(Cell::default, event_cell));
     }
-    if extras.namespace {
+    if !extras.events {
         cells.push(printable(namespace.unwrap_or("")).into());
     }
     cells.extend([
@@ -323,9 +321,8 @@ mod tests {
     #[test]
     fn columns_and_cells_go_together() {
         let some = flow("udp 17 9 src=::1 dst=::2 sport=1 dport=2 src=::2 dst=::1 sport=2 dport=1");
-        for number in 0..8 {
-            let set = |bit: u8| number >> bit & 1 == 1;
-            let extras = Extras { extended: false, id: set(0), namespace: set(1), events: set(2) };
+        for (id, events) in [(false, false), (true, false), (false, true), (true, true)] {
+            let extras = Extras { extended: false, id, events };
             assert_eq!(columns(extras).len(), cells(&some, None, None, extras, 0).len());
         }
     }
