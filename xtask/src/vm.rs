@@ -18,7 +18,7 @@ const GUEST: [&str; 6] =
 
 const QEMU: &str = "qemu-system-x86";
 
-/// Fetches what is not there yet. Where it can not be, it says so: the suite then shows as
+/// Fetches what is not there yet. Where it cannot be, it says so: the suite then shows as
 /// ignored, and fails in CI.
 pub(crate) fn fetch() -> anyhow::Result<()> {
     if std::env::consts::ARCH != "x86_64" || !Path::new("/usr/bin/apt-get").exists() {

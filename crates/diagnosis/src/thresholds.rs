@@ -46,7 +46,8 @@ pub struct Thresholds {
     pub idle_share: f64,
     /// `idle-established` ignores namespaces with fewer entries.
     pub idle_entries: u64,
-    /// `kernel-log` warns of lines younger than this many seconds; older ones are notes.
+    /// `kernel-log` warns of lines younger than this many seconds; older ones are notes, and of
+    /// namespaces that have gone only younger ones are.
     pub log_recent: u64,
     /// `why-tracked` ignores namespaces with fewer entries.
     pub why_tracked_entries: u64,

@@ -125,7 +125,7 @@ fn fixed(story: &Story) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The seed's claim, 600,000 connections on 1 GiB, at one entry a bucket; the change can not be
+/// The seed's claim, 600,000 connections on 1 GiB, at one entry a bucket; the change cannot be
 /// taken back over the heads of that many.
 fn held(story: &Story) -> anyhow::Result<()> {
     ensure!(story.success(2, "hold")?.starts_with("600000 made, 0 refused"), "not all are held");

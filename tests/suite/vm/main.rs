@@ -1,5 +1,5 @@
 //! ctkeeper on Debian's own kernels, where connection tracking is a module, in virtual machines
-//! whose processor is emulated: what a host's built-in tracking can not show, and what only a
+//! whose processor is emulated: what a host's built-in tracking cannot show, and what only a
 //! reboot shows.
 //!
 //! Real: the kernels (6.1 and 6.12, with their modules), kmod with modprobe.d, systemd-modules-load,

@@ -6,7 +6,7 @@ use ctkeeper_flow::units::{count, counted, duration};
 use ctkeeper_snapshot::FullReports;
 
 use super::{Explanation, Rule};
-use crate::context::Context;
+use crate::context::{Context, refused};
 use crate::{Finding, Scope, Severity};
 
 pub(super) const KERNEL_LOG: Rule = Rule {
@@ -44,14 +44,16 @@ fn is_gone(context: &Context<'_>, report: &FullReports) -> bool {
 
 fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
     let age = age(context, report);
-    let recent = age.is_none_or(|age| age.as_secs() < context.thresholds.log_recent);
-    let severity = if recent { Severity::Warning } else { Severity::Note };
     let namespace = report.namespace.and_then(|inode| context.snapshot.logged_namespace(inode));
+    // A table that refuses packets speaks for itself.
+    let known = namespace.is_some_and(|namespace| refused(namespace) > 0);
+    let severity =
+        if is_recent(context, age) && !known { Severity::Warning } else { Severity::Note };
     let whose = namespace.map_or_else(
         || "a namespace that this kernel does not name".to_owned(),
         |namespace| format!("namespace {}", namespace.label()),
     );
-    Finding::new(KERNEL_LOG.id, severity, namespace.map_or(Scope::Host, Scope::from))
+    let finding = Finding::new(KERNEL_LOG.id, severity, namespace.map_or(Scope::Host, Scope::from))
         .headline("the kernel has logged a full table")
         .summary(format!(
             "{} `table full` for {whose}{}{}.",
@@ -64,14 +66,20 @@ fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
              seconds, for the whole host.",
         )
         .evidence("lines", report.lines)
-        .evidence("suppressed", context.snapshot.log.suppressed)
-        .remedy("ctkeeper doctor --window 2s", "see whether packets are refused just now")
+        .evidence("suppressed", context.snapshot.log.suppressed);
+    if known {
+        return finding;
+    }
+    finding.remedy("ctkeeper doctor --window 2s", "see whether packets are refused just now")
 }
 
-/// One note for all namespaces that have gone (or are not looked into).
+/// One note for all namespaces that have gone (or are not looked into), while it is fresh.
 fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Finding> {
     let total = reports.iter().map(|report| report.lines).sum::<u64>();
     let youngest = reports.iter().filter_map(|report| age(context, report)).min();
+    if !is_recent(context, youngest) {
+        return None;
+    }
     let whose = match reports {
         [] => return None,
         [report] => format!("namespace {}, which is", report.namespace.unwrap_or(0)),
@@ -95,6 +103,10 @@ fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Findin
 fn age(context: &Context<'_>, report: &FullReports) -> Option<Duration> {
     let now = context.snapshot.taken.boottime_ms;
     report.last_ms.map(|last| Duration::from_millis(now.saturating_sub(last)))
+}
+
+fn is_recent(context: &Context<'_>, age: Option<Duration>) -> bool {
+    age.is_none_or(|age| age.as_secs() < context.thresholds.log_recent)
 }
 
 fn last(age: Option<Duration>) -> String {

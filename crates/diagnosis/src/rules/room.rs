@@ -10,7 +10,7 @@ use crate::{Finding, Severity};
 
 pub(super) const LOCKED: Rule = Rule {
     id: "locked",
-    title: "most entries can not be evicted: the limit is a cliff",
+    title: "most entries cannot be evicted: the limit is a cliff",
     judge: locked,
     explanation: Explanation {
         why: "Early drop takes only unassured entries: half-open connections, one-way UDP. A \
@@ -62,7 +62,7 @@ fn locked(context: &Context<'_>) -> Vec<Finding> {
                     count(namespace.count),
                     room_for(room.effective()),
                 ))
-                .meaning("Early drop can not help here: what fits is what is free.")
+                .meaning("Early drop cannot help here: what fits is what is free.")
                 .evidence("locked_share", locked.share)
                 .evidence("effective_headroom", room.effective())
                 .evidence("sample", sample.size)

@@ -31,8 +31,8 @@ pub(super) const MEMORY_AT_LIMIT: Rule = Rule {
     title: "a table at the limit would take too much memory",
     judge: memory_at_limit,
     explanation: Explanation {
-        why: "Entries are kernel memory: they can not be swapped, and belong to no cgroup's \
-              limit. A limit that memory can not carry turns a refused connection into an \
+        why: "Entries are kernel memory: they cannot be swapped, and belong to no cgroup's \
+              limit. A limit that memory cannot carry turns a refused connection into an \
               out-of-memory kill.",
         evidence: "The fullest namespace at the limit and the others at one and a half times \
                    their count, times the bytes of an entry on this kernel, plus the buckets; \

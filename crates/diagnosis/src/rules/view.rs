@@ -12,7 +12,7 @@ pub(super) const PRIVILEGE_MISSING: Rule = Rule {
     judge: privilege_missing,
     explanation: Explanation {
         why: "Counts and counters of a namespace need CAP_NET_ADMIN there, entering other \
-              namespaces CAP_SYS_ADMIN, the kernel log CAP_SYSLOG. What is not seen can not be \
+              namespaces CAP_SYS_ADMIN, the kernel log CAP_SYSLOG. What is not seen cannot be \
               judged: doctor says so with exit code 3 instead of a green that it did not earn.",
         evidence: "Every read that was denied, with the operation and the object.",
         remedies: "Run as root, or grant CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_SYS_PTRACE and \
@@ -51,7 +51,7 @@ pub(super) const UNFINISHED_CHANGE: Rule = Rule {
 
 pub(super) const BROKEN_FILE: Rule = Rule {
     id: "broken-file",
-    title: "a settings file can not be read or understood",
+    title: "a settings file cannot be read or understood",
     judge: broken_file,
     explanation: Explanation {
         why: "What a file was meant to set is not known, so what is said about the next boot may \
@@ -79,14 +79,14 @@ fn privilege_missing(context: &Context<'_>) -> Vec<Finding> {
     from_gaps(context, GapKind::Privilege, |finding| {
         finding
             .headline("not everything could be seen")
-            .meaning("What is not seen can not be judged: this is not a clean bill of health.")
+            .meaning("What is not seen cannot be judged: this is not a clean bill of health.")
     })
 }
 
 fn broken_file(context: &Context<'_>) -> Vec<Finding> {
     from_gaps(context, GapKind::BrokenFile, |finding| {
         finding
-            .headline("a settings file can not be understood")
+            .headline("a settings file cannot be understood")
             .meaning("What is said about the next boot may be wrong.")
     })
 }
