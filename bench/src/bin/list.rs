@@ -141,13 +141,13 @@ fn run(rows: &mut [Row], entries: u64) -> anyhow::Result<()> {
             median(&row.runs, value).as_secs_f64() * 1e9 / entries as f64
         };
         println!(
-            "{:32} user {:5.0} ns  kernel {:5.0} ns  CPU {:5.0} ns  wall {:6.2} s  resident {:5.1} MiB",
+            "{:32} user {:5.0} ns  kernel {:5.0} ns  CPU {:5.0} ns  wall {:6.2} s  resident {}",
             row.name,
             each(|cost| cost.user),
             each(|cost| cost.kernel),
             each(Cost::cpu),
             median(&row.runs, |cost| cost.wall).as_secs_f64(),
-            resident_mebibytes(&mut row.command)?,
+            resident(&mut row.command)?,
         );
     }
     Ok(())
@@ -161,7 +161,10 @@ fn ratio(name: &str, own: &Row, peer: &Row, value: fn(&Cost) -> Duration, goal: 
 
 /// The program's largest resident memory, looked at while it writes (the peak that `getrusage`
 /// tells is the largest of all children, and holds what was resident before `exec`).
-fn resident_mebibytes(command: &mut Command) -> anyhow::Result<f64> {
+///
+/// The libraries' pages count, though every process shares them: to see what the program itself
+/// takes, give a static one as `CTKEEPER_BIN`.
+fn resident(command: &mut Command) -> anyhow::Result<String> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let status = format!("/proc/{}/status", child.id());
     let mut output = child.stdout.take().context("no standard output")?;
@@ -170,7 +173,8 @@ fn resident_mebibytes(command: &mut Command) -> anyhow::Result<f64> {
         peak = peak.max(high_water(&std::fs::read_to_string(&status).unwrap_or_default()));
     }
     ensure!(child.wait()?.success(), "{command:?} failed");
-    Ok(peak)
+    // One that writes nothing, or a line at its end, cannot be seen so.
+    Ok(if peak > 0.0 { format!("{peak:.1} MiB") } else { "-".to_owned() })
 }
 
 fn high_water(status: &str) -> f64 {
