@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  ci      install what the tests need, then formatting, lints and every test (CI runs this)
+  ci      install what the tests need, then formatting, lints, docs and every test (CI runs this)
   setup   only install what the tests need (Debian packages, no service is started), and fetch
           what the suite `vm` boots into target/vm
   guest   build the static binaries that run in the suite's virtual machines (the suite does)
@@ -44,6 +44,7 @@ fn ci() -> anyhow::Result<()> {
     setup()?;
     lint(&["fmt", "--all", "--check"], "rustfmt")?;
     lint(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"], "clippy")?;
+    cargo(&["doc", "--workspace", "--no-deps", "--quiet"])?;
     cargo(&["build", "--package", "ctkeeper"])?;
     cargo(&["test", "--workspace", "--exclude", "ctkeeper-tests"])?;
     cargo(&["test", "--package", "ctkeeper-tests", "--tests", "--no-fail-fast"])

@@ -7,7 +7,7 @@
 //!
 //! The form is stable: keys are added, never renamed or given another meaning, and what the kernel
 //! did not send is absent. It carries everything a [`Flow`](crate::Flow) holds, so that [`parse`]
-//! gives back what [`write`] was given (but for a SYNPROXY state of zeros, which says nothing). It is ASCII: whatever text others chose (helpers, security
+//! gives back what [`write()`] was given (but for a SYNPROXY state of zeros, which says nothing). It is ASCII: whatever text others chose (helpers, security
 //! contexts, names of namespaces) is escaped and cannot reach a terminal.
 
 mod parse;

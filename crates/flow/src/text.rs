@@ -4,7 +4,7 @@
 //! tcp      6 431999 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=4000 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=80 dport=4000 [ASSURED] mark=0 use=1
 //! ```
 //!
-//! [`write`] gives the bytes of conntrack-tools 1.4.7 with libnetfilter_conntrack 1.0.9, with these
+//! [`write()`] gives the bytes of conntrack-tools 1.4.7 with libnetfilter_conntrack 1.0.9, with these
 //! differences: a DCCP state has its own name (theirs shows an SCTP one), a negative `delta-time=`
 //! is 0, and bytes that could break a line or a terminal (blanks, controls, everything but
 //! ASCII, the backslash) stand as `\xNN` in the fields that hold free text, `secctx=`, `helper=` and
