@@ -1,7 +1,7 @@
 //! What every rule is given.
 
 use ctkeeper_flow::Limits;
-use ctkeeper_snapshot::{Namespace, Rates, Snapshot, Statistic};
+use ctkeeper_snapshot::{Namespace, Rates, Snapshot};
 
 use crate::Thresholds;
 
@@ -32,16 +32,7 @@ impl Context<'_> {
 
 /// Packets that a namespace refused for want of a place since the last look.
 pub(crate) fn refused(namespace: &Namespace) -> u64 {
-    namespace.rates.as_ref().map_or(0, refused_when_full)
-}
-
-/// `drop` also counts packets whose insertion failed (a clash,
-/// no free port for translation); those stand in `insert_failed` too, beside chains too long, which
-/// `drop` does not count (signatures measured on Linux 6.18).
-fn refused_when_full(rates: &Rates) -> u64 {
-    let moved = |statistic| rates.statistics.value(statistic);
-    let failed = moved(Statistic::InsertFailed).saturating_sub(moved(Statistic::ChainTooLong));
-    moved(Statistic::Drop).saturating_sub(failed)
+    namespace.rates.as_ref().map_or(0, Rates::refused_when_full)
 }
 
 /// `command` as it is run in `namespace` from the host. Names are hostile: only a plain one becomes

@@ -1,6 +1,6 @@
 //! One network namespace and its share of the table.
 
-use ctkeeper_flow::{Limit, Statistics, Timeouts};
+use ctkeeper_flow::{Limit, Statistic, Statistics, Timeouts};
 use serde::{Deserialize, Serialize};
 
 /// A network namespace.
@@ -80,6 +80,15 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// Packets refused for want of a place. `drop` also counts packets whose insertion failed (a
+    /// clash, no free port for translation); those stand in `insert_failed` too, beside chains too
+    /// long, which `drop` does not count (signatures measured on Linux 6.18).
+    pub fn refused_when_full(&self) -> u64 {
+        let moved = |statistic| self.statistics.value(statistic);
+        let failed = moved(Statistic::InsertFailed).saturating_sub(moved(Statistic::ChainTooLong));
+        moved(Statistic::Drop).saturating_sub(failed)
+    }
+
     /// `amount` within the window, a second.
     pub fn per_second(&self, amount: f64) -> f64 {
         amount * 1000.0 / self.window_ms.max(1) as f64
