@@ -36,6 +36,16 @@ pub(crate) fn hidden_namespaces(enumeration: &Enumeration) -> Option<Gap> {
     Some(Gap { kind, what: processes, cause, remedy: remedy.to_owned() })
 }
 
+/// No namespace that could be read is the host's own: a container's view, or one without privilege.
+pub(crate) fn host_unseen() -> Gap {
+    Gap {
+        kind: GapKind::Privilege,
+        what: "the host's own namespace".to_owned(),
+        cause: "it is not among those that can be seen or entered from here (a container?)".into(),
+        remedy: "run it as root on the host; to judge this namespace alone: --netns current".into(),
+    }
+}
+
 fn may_trace() -> bool {
     rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_PTRACE))

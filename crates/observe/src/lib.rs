@@ -35,6 +35,8 @@ pub struct Options {
     /// Where the counters of this look are kept for the next one; absent: nowhere, and the last
     /// look's are not read.
     pub note: Option<PathBuf>,
+    /// Whether this look leaves its counters in the note; else the last look's stay there.
+    pub leave_note: bool,
     /// Entries to sample of a namespace that is worth it.
     pub sample: u64,
     /// Where the files of the host stand: `/`, or a copy of them.
@@ -47,6 +49,7 @@ impl Default for Options {
             namespaces: Selection::All,
             window: None,
             note: None,
+            leave_note: true,
             sample: 5000,
             root: PathBuf::from("/"),
         }
@@ -113,10 +116,12 @@ impl Observer {
     /// The next look is held against this one; a note that cannot be written is no failure of
     /// looking.
     fn remember(&mut self, mut pulse: Pulse) {
-        if let Some((earlier, _)) = &self.before {
+        // A look at all namespaces has seen who has gone: their numbers would be held against
+        // those of whoever gets their inode next.
+        if let (Some((earlier, _)), Selection::One(_)) = (&self.before, &self.options.namespaces) {
             pulse.keep_unseen(earlier);
         }
-        if let Some(path) = &self.options.note {
+        if let (Some(path), true) = (&self.options.note, self.options.leave_note) {
             note::write(path, &pulse);
         }
         self.before = Some((pulse, EvidenceSource::Window));

@@ -64,6 +64,9 @@ pub(crate) fn take(selection: &Selection) -> Result<Look, ObserveError> {
             Err(error) => gaps.extend(gaps::of_namespace(&error, inode)),
         }
     }
+    if *selection == Selection::All && !beats.values().any(|beat| beat.initial) {
+        gaps.push(gaps::host_unseen());
+    }
     let pulse = Pulse { boot_id: machine::boot_id().unwrap_or_default(), beats };
     Ok(Look { pulse, targets, gaps })
 }
@@ -125,13 +128,23 @@ impl Beat {
         }
     }
 
+    /// `None` where the earlier numbers are another namespace's: the kernel gives the inode of one
+    /// that has gone to the next, whose counters begin at 0.
     fn rates(&self, before: &Self, since: EvidenceSource) -> Option<Rates> {
         let window_ms = self.at_ms.checked_sub(before.at_ms)?;
+        if self.per_cpu.iter().zip(&before.per_cpu).any(|(now, then)| went_back(now, then)) {
+            return None;
+        }
         let cpus = self.per_cpu.iter().zip(&before.per_cpu);
         let moved: Vec<_> = cpus.map(|(now, then)| now.since(then)).collect();
         let count_change = self.count.cast_signed().saturating_sub(before.count.cast_signed());
         Some(Rates { since, window_ms, count_change, statistics: sum(&moved) })
     }
+}
+
+/// A counter that wrapped at 32 bits is a little ahead, modulo those; one that began anew is far.
+fn went_back(now: &Statistics, then: &Statistics) -> bool {
+    now.since(then).iter().any(|(_, moved)| moved > u64::from(u32::MAX / 2))
 }
 
 fn sum(per_cpu: &[Statistics]) -> Statistics {
@@ -173,7 +186,7 @@ fn read_one(namespace: &netns::Namespace) -> Reading {
 
 fn read_netlink(namespace: &netns::Namespace, table: &mut Conntrack) -> Reading {
     let global = table.count_and_limit()?;
-    // Before Linux 5.16 the limit does not come with the count.
+    // Older kernels send no limit with the count.
     let limit = global.limit.map(u64::from).or_else(|| sysctl::read(sysctl::LIMIT).ok());
     let (per_cpu, gap) = match table.statistics() {
         Ok(per_cpu) => (per_cpu, None),
@@ -213,6 +226,16 @@ mod tests {
         let rates = beat(3000, 900, 15).rates(&beat(1000, 950, 5), EvidenceSource::Window).unwrap();
         assert_eq!((rates.window_ms, rates.count_change), (2000, -50));
         assert_eq!(rates.statistics.value(Statistic::Drop), 10);
+    }
+
+    #[test]
+    fn counters_that_began_anew_are_another_namespaces() {
+        let fresh = beat(3000, 0, 0);
+        assert_eq!(fresh.rates(&beat(1000, 500, 1000), EvidenceSource::LastRun), None);
+        let wrapped = beat(3000, 0, 3);
+        let before = beat(1000, 0, u64::from(u32::MAX) - 1);
+        let rates = wrapped.rates(&before, EvidenceSource::LastRun).unwrap();
+        assert_eq!(rates.statistics.value(Statistic::Drop), 5);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Snapshot {
 
     /// Entries of all namespaces together: what memory and hash table carry.
     pub fn total_entries(&self) -> u64 {
-        self.namespaces.iter().map(|namespace| namespace.count).sum()
+        self.namespaces.iter().fold(0, |total, namespace| total.saturating_add(namespace.count))
     }
 
     /// Entries of all namespaces a bucket; chains hold twice that, as each entry stands in two.

@@ -75,7 +75,7 @@ fn full_lines(context: &Context<'_>, report: &FullReports) -> Finding {
 
 /// One note for all namespaces that have gone (or are not looked into), while it is fresh.
 fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Finding> {
-    let total = reports.iter().map(|report| report.lines).sum::<u64>();
+    let total = reports.iter().fold(0_u64, |total, report| total.saturating_add(report.lines));
     let youngest = reports.iter().filter_map(|report| age(context, report)).min();
     if !is_recent(context, youngest) {
         return None;
