@@ -13,6 +13,8 @@ pub const LOCKED_SECONDS: u32 = 60;
 pub struct Tally {
     sample: Sample,
     established_timeout: Option<u32>,
+    /// Entries with no more than this left may be on a shorter timeout than the established one.
+    shortened: u32,
     idle_times: Vec<u32>,
 }
 
@@ -20,7 +22,9 @@ impl Tally {
     /// A tally for a namespace with these timeouts; without them idle times are not known.
     pub fn new(timeouts: Option<&Timeouts>) -> Self {
         let established_timeout = timeouts.and_then(Timeouts::established);
-        Self { established_timeout, ..Self::default() }
+        let of = |name| timeouts.and_then(|timeouts| timeouts.get(name)).unwrap_or(0);
+        let shortened = of("tcp_timeout_unacknowledged").max(of("tcp_timeout_max_retrans"));
+        Self { established_timeout, shortened, ..Self::default() }
     }
 
     /// Counts one flow.
@@ -48,10 +52,14 @@ impl Tally {
         self.sample
     }
 
-    /// Every packet sets the timeout anew, so what is missing of it is how long none has come.
+    /// Every packet sets the timeout anew, so what is missing of it is how long none has come. With
+    /// data unacknowledged, or a window of 0, the kernel sets a shorter one
+    /// (`nf_conntrack_tcp_packet`, `nf_conntrack_proto_tcp.c`, Linux 6.12): such an entry's idle
+    /// time is not known.
     fn add_established(&mut self, flow: &Flow) {
         self.sample.established += 1;
-        if let (Some(full), Some(left)) = (self.established_timeout, flow.timeout) {
+        let left = flow.timeout.filter(|left| *left > self.shortened);
+        if let (Some(full), Some(left)) = (self.established_timeout, left) {
             let idle = full.saturating_sub(left);
             self.sample.established_idle += u64::from(idle >= IDLE_SECONDS);
             self.idle_times.push(idle);
@@ -89,6 +97,18 @@ mod tests {
         assert_eq!((sample.established, sample.established_idle), (3, 1));
         assert_eq!(sample.established_idle_median, Some(1000));
         assert_eq!(sample.locked, 3);
+    }
+
+    #[test]
+    fn a_stalled_connection_is_not_idle() {
+        let mut timeouts = five_days();
+        timeouts.0.insert("tcp_timeout_unacknowledged".to_owned(), 300);
+        let mut tally = Tally::new(Some(&timeouts));
+        tally.add(&established(299));
+        tally.add(&established(431_000));
+        let sample = tally.finish(true);
+        assert_eq!((sample.established, sample.established_idle), (2, 0));
+        assert_eq!(sample.established_idle_median, Some(1000));
     }
 
     #[test]

@@ -35,18 +35,21 @@ pub(crate) fn refused(namespace: &Namespace) -> u64 {
     namespace.rates.as_ref().map_or(0, Rates::refused_when_full)
 }
 
-/// `command` as it is run in `namespace` from the host. Names are hostile: only a plain one becomes
-/// part of a command that somebody will paste into a root shell.
-pub(crate) fn run_in(namespace: &Namespace, command: &str) -> String {
+/// `command` as it is run in `namespace` from the host; `None` where no way in is known for sure:
+/// on the host itself it would change the wrong namespace.
+///
+/// A name is preferred to a process, which may be gone when the command is pasted. Names are
+/// hostile: only a plain one becomes part of a command for a root shell.
+pub(crate) fn run_in(namespace: &Namespace, command: &str) -> Option<String> {
     let is_plain = |name: &&String| {
         !name.starts_with('-')
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
-    match (namespace.processes.first(), namespace.names.first().filter(is_plain)) {
-        _ if namespace.initial => command.to_owned(),
-        (Some(process), _) => format!("nsenter -t {} -n {command}", process.pid),
-        (None, Some(name)) => format!("ip netns exec {name} {command}"),
-        (None, None) => command.to_owned(),
+    match (namespace.names.first().filter(is_plain), namespace.processes.first()) {
+        _ if namespace.initial => Some(command.to_owned()),
+        (Some(name), _) => Some(format!("ip netns exec {name} {command}")),
+        (None, Some(process)) => Some(format!("nsenter -t {} -n {command}", process.pid)),
+        (None, None) => None,
     }
 }
 
@@ -62,17 +65,18 @@ mod tests {
 
     #[test]
     fn commands_enter_the_namespace() {
-        assert_eq!(run_in(&namespace("web"), "nft"), "ip netns exec web nft");
+        let run = |namespace: &Namespace| run_in(namespace, "nft").unwrap();
+        assert_eq!(run(&namespace("web")), "ip netns exec web nft");
         let process = NamespaceProcess { pid: 7, command: "x; reboot".to_owned(), cgroup: None };
-        let peopled = Namespace { processes: vec![process], ..namespace("web") };
-        assert_eq!(run_in(&peopled, "nft"), "nsenter -t 7 -n nft");
-        assert_eq!(run_in(&Namespace { initial: true, ..peopled }, "nft"), "nft");
+        let peopled = Namespace { processes: vec![process], ..namespace("container 1f3a") };
+        assert_eq!(run(&peopled), "nsenter -t 7 -n nft");
+        assert_eq!(run(&Namespace { initial: true, ..peopled }), "nft");
     }
 
     #[test]
-    fn hostile_names_do_not_reach_a_command() {
+    fn hostile_names_reach_no_command_and_none_runs_on_the_host_instead() {
         for name in ["a; reboot", "$(reboot)", "-all", "a b", "\u{1b}[2J", "`x`"] {
-            assert_eq!(run_in(&namespace(name), "nft"), "nft");
+            assert_eq!(run_in(&namespace(name), "nft"), None);
         }
     }
 }

@@ -155,6 +155,14 @@ impl Finding {
         self
     }
 
+    /// A remedy whose command could not always be made out.
+    pub(crate) fn remedy_if(self, command: Option<String>, effect: &str) -> Self {
+        match command {
+            Some(command) => self.remedy(command, effect),
+            None => self,
+        }
+    }
+
     pub(crate) fn remedy(mut self, command: impl Into<String>, effect: impl Into<String>) -> Self {
         self.remedies.push(Remedy { command: command.into(), effect: effect.into() });
         self

@@ -359,6 +359,29 @@ fn a_host_without_the_module_is_ok() {
 }
 
 #[test]
+fn nothing_seen_is_no_green() {
+    let mut snapshot = healthy();
+    snapshot.namespaces.clear();
+    assert_eq!(ids(&snapshot), [("nothing-seen", Severity::Unknown)]);
+    snapshot.module = ModuleState::Unknown;
+    assert_eq!(diagnose(&snapshot, &Thresholds::default()).exit_code, 3);
+}
+
+#[test]
+fn a_wall_of_five_days_ago_is_no_emergency() {
+    let mut snapshot = with(|n| n.rates = moved(&[(Statistic::ChainTooLong, 5)]));
+    snapshot.namespaces[0].rates.as_mut().unwrap().window_ms = 5 * 86_400_000;
+    assert_eq!(ids(&snapshot), [("second-wall", Severity::Warning)]);
+}
+
+#[test]
+fn memory_that_was_not_read_is_not_judged() {
+    let mut snapshot = healthy();
+    (snapshot.memory.total, snapshot.memory.available) = (0, 0);
+    assert_eq!(ids(&snapshot), []);
+}
+
+#[test]
 fn an_interrupted_change_is_a_warning() {
     let mut snapshot = healthy();
     snapshot.unfinished_change = Some("begun at 14:02, 2 of 5 steps".to_owned());

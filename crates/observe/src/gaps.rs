@@ -36,6 +36,16 @@ pub(crate) fn hidden_namespaces(enumeration: &Enumeration) -> Option<Gap> {
     Some(Gap { kind, what: processes, cause, remedy: remedy.to_owned() })
 }
 
+/// Without its limit a namespace passes for unlimited.
+pub(crate) fn unknown_limit(inode: u64) -> Gap {
+    Gap {
+        kind: GapKind::Unavailable,
+        what: format!("the limit of namespace {inode}"),
+        cause: "the kernel sends none with the count, and /proc/sys does not show it".to_owned(),
+        remedy: "look from the host, where /proc/sys is whole".to_owned(),
+    }
+}
+
 /// No namespace that could be read is the host's own: a container's view, or one without privilege.
 pub(crate) fn host_unseen() -> Gap {
     Gap {

@@ -192,6 +192,7 @@ fn read_netlink(namespace: &netns::Namespace, table: &mut Conntrack) -> Reading 
         Ok(per_cpu) => (per_cpu, None),
         Err(error) => (Vec::new(), gaps::of_statistics(&error, namespace.inode())),
     };
+    let gap = gap.or_else(|| limit.is_none().then(|| gaps::unknown_limit(namespace.inode())));
     Ok((Beat::now(u64::from(global.entries), limit, per_cpu), gap))
 }
 

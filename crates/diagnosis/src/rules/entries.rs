@@ -82,7 +82,7 @@ fn idle(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
             .meaning("They are assured: nothing evicts them before their timeout.")
             .evidence("idle_share", idle.share)
             .evidence("tcp_timeout_established", u64::from(timeout))
-            .remedy(
+            .remedy_if(
                 run_in(namespace, "sysctl net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
                 "entries end 2 h 4 min after their last packet; standing ones only after their \
                  next",
@@ -125,5 +125,5 @@ fn needless(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
         .evidence("count", namespace.count);
     let finding = causes.into_iter().fold(finding, |f, cause| f.evidence("tracker", cause));
     let find = run_in(namespace, "nft -a list ruleset");
-    Some(finding.remedy(find, "find that rule; without it nothing is tracked"))
+    Some(finding.remedy_if(find, "find that rule; without it nothing is tracked"))
 }

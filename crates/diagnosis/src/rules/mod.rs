@@ -44,6 +44,7 @@ pub struct Explanation {
 
 /// Every rule. The order is that of the report within a severity.
 pub const RULES: &[Rule] = &[
+    view::NOTHING_SEEN,
     view::PRIVILEGE_MISSING,
     view::MODULE_ABSENT,
     table::TABLE_FULL,

@@ -1,11 +1,13 @@
 //! Limit, buckets and memory held against each other.
 
-use ctkeeper_flow::units::{count, mebibytes, percent};
+use std::time::Duration;
+
+use ctkeeper_flow::units::{count, duration, mebibytes, percent};
 use ctkeeper_snapshot::{EntrySize, Limits, Snapshot, Statistic};
 
 use super::{Explanation, Rule};
 use crate::context::Context;
-use crate::{Finding, Scope, Severity};
+use crate::{Finding, Scope, Severity, Thresholds};
 
 pub(super) const SECOND_WALL: Rule = Rule {
     id: "second-wall",
@@ -60,21 +62,24 @@ pub(super) const UNLIMITED: Rule = Rule {
 
 fn second_wall(context: &Context<'_>) -> Vec<Finding> {
     let Some(limits) = context.limits() else { return Vec::new() };
-    let at_limit = limits.load_at_limit().unwrap_or(0.0);
-    let refused = chain_refusals(context.snapshot);
-    let Some(severity) = wall_severity(context, at_limit, refused) else { return Vec::new() };
+    let wall = Wall {
+        at_limit: limits.load_at_limit().unwrap_or(0.0),
+        now: context.load(),
+        refused: chain_refusals(context.snapshot),
+    };
+    let Some(severity) = wall.severity(context.thresholds) else { return Vec::new() };
     vec![
         Finding::new(SECOND_WALL.id, severity, Scope::Host)
-            .headline(wall_headline(severity, refused))
-            .summary(wall_summary(context, limits, at_limit, refused))
+            .headline(wall.headline(severity))
+            .summary(wall.summary(limits))
             .meaning(
                 "Lookups slow down with every entry in a chain; from 16 to 40 entries a bucket \
                  on, new flows are refused silently, long before the limit.",
             )
-            .evidence("load", context.load())
-            .evidence("load_at_limit", at_limit)
+            .evidence("load", wall.now)
+            .evidence("load_at_limit", wall.at_limit)
             .evidence("buckets", limits.buckets)
-            .evidence("chaintoolong", refused)
+            .evidence("chaintoolong", wall.refused.insertions)
             .remedy(
                 "ctkeeper fix",
                 "raise the buckets with the limit: one entry a bucket, two where memory is short",
@@ -82,43 +87,76 @@ fn second_wall(context: &Context<'_>) -> Vec<Finding> {
     ]
 }
 
-fn wall_severity(context: &Context<'_>, at_limit: f64, refused: u64) -> Option<Severity> {
-    let thresholds = context.thresholds;
-    if refused > 0 || context.load() >= thresholds.load_critical {
-        Some(Severity::Critical)
-    } else if at_limit > thresholds.load_warning || context.load() > thresholds.load_warning {
-        Some(Severity::Warning)
-    } else if at_limit > thresholds.load_note {
-        Some(Severity::Note)
-    } else {
-        None
+/// Entries a bucket, and what came of them.
+struct Wall {
+    at_limit: f64,
+    now: f64,
+    refused: Refused,
+}
+
+/// Insertions refused since the last look for chains too long, and how long ago that was.
+#[derive(Default)]
+struct Refused {
+    insertions: u64,
+    window: Duration,
+}
+
+impl Wall {
+    fn severity(&self, thresholds: &Thresholds) -> Option<Severity> {
+        // An old look's difference says that there was a wall, not that it stands.
+        let refusing =
+            self.refused.insertions > 0 && self.refused.window.as_secs() <= thresholds.rate_window;
+        if refusing || self.now >= thresholds.load_critical {
+            Some(Severity::Critical)
+        } else if self.refused.insertions > 0
+            || self.at_limit > thresholds.load_warning
+            || self.now > thresholds.load_warning
+        {
+            Some(Severity::Warning)
+        } else if self.at_limit > thresholds.load_note {
+            Some(Severity::Note)
+        } else {
+            None
+        }
+    }
+
+    fn headline(&self, severity: Severity) -> String {
+        match (severity, self.refused.insertions) {
+            (Severity::Critical, 1..) => "new flows are being refused: hash chains are too long",
+            (Severity::Critical, 0) => "hash chains are too long",
+            (_, 1..) => "new flows were refused: hash chains were too long",
+            _ => "the limit is too high for the hash buckets",
+        }
+        .to_owned()
+    }
+
+    fn summary(&self, limits: Limits) -> String {
+        let mut text = format!("{} buckets", count(limits.buckets));
+        if let Some(limit) = limits.limit.entries() {
+            let at_limit = self.at_limit;
+            text +=
+                &format!(" for a limit of {}: {at_limit:.1} entries a bucket there", count(limit));
+        }
+        text += &format!("; {:.1} now", self.now);
+        if self.refused.insertions > 0 {
+            let (refused, window) = (count(self.refused.insertions), duration(self.refused.window));
+            text += &format!("; {refused} insertions refused (chaintoolong) in the last {window}");
+        }
+        text + "."
     }
 }
 
-fn wall_headline(severity: Severity, refused: u64) -> String {
-    match (severity, refused) {
-        (_, 1..) => "new flows are being refused: hash chains are too long".to_owned(),
-        (Severity::Critical, _) => "hash chains are too long".to_owned(),
-        _ => "the limit is too high for the hash buckets".to_owned(),
-    }
-}
-
-fn wall_summary(context: &Context<'_>, limits: Limits, at_limit: f64, refused: u64) -> String {
-    let mut text = format!("{} buckets", count(limits.buckets));
-    if let Some(limit) = limits.limit.entries() {
-        text += &format!(" for a limit of {}: {at_limit:.1} entries a bucket there", count(limit));
-    }
-    text += &format!("; {:.1} now", context.load());
-    if refused > 0 {
-        text += &format!("; {} insertions refused (chaintoolong)", count(refused));
-    }
-    text + "."
-}
-
-/// Insertions refused since the last look for chains too long.
-fn chain_refusals(snapshot: &Snapshot) -> u64 {
-    let moved = |rates: &ctkeeper_snapshot::Rates| rates.statistics.value(Statistic::ChainTooLong);
-    snapshot.namespaces.iter().filter_map(|n| n.rates.as_ref()).map(moved).sum()
+fn chain_refusals(snapshot: &Snapshot) -> Refused {
+    let rates = snapshot.namespaces.iter().filter_map(|namespace| namespace.rates.as_ref());
+    rates.fold(Refused::default(), |total, rates| {
+        match rates.statistics.value(Statistic::ChainTooLong) {
+            0 => total,
+            moved => Refused {
+                insertions: total.insertions.saturating_add(moved),
+                window: total.window.max(Duration::from_millis(rates.window_ms)),
+            },
+        }
+    })
 }
 
 fn memory_at_limit(context: &Context<'_>) -> Vec<Finding> {
@@ -126,6 +164,10 @@ fn memory_at_limit(context: &Context<'_>) -> Vec<Finding> {
     let Some(need) = snapshot.limits.and_then(|limits| Need::of(snapshot, limits)) else {
         return Vec::new();
     };
+    if snapshot.memory.total == 0 {
+        // Not read: its gap speaks.
+        return Vec::new();
+    }
     let free = snapshot.memory.free_to_plan();
     let share = need.beyond_now as f64 / free.max(1) as f64;
     let thresholds = context.thresholds;

@@ -54,6 +54,9 @@ pub(super) const NEARLY_FULL: Rule = Rule {
     },
 };
 
+/// Rates are stated over windows from this on.
+const SHORTEST: Duration = Duration::from_millis(200);
+
 fn table_full(context: &Context<'_>) -> Vec<Finding> {
     let namespaces = context.snapshot.namespaces.iter();
     namespaces.filter_map(|namespace| full(context, namespace)).collect()
@@ -166,10 +169,9 @@ fn near_meaning(namespace: &Namespace, severity: Severity) -> &'static str {
             "Most entries are evictable: the kernel makes room among them, so this is no cliff."
         }
         (true, _) if namespace.rates.is_none() => {
-            "Nothing fits any more. Whether packets are refused just now takes a second look: \
-             ctkeeper doctor --window 2s."
+            "Whether packets are refused just now takes a second look: ctkeeper doctor --window 2s."
         }
-        (true, _) => "Nothing fits any more: the next new connection is refused.",
+        (true, _) => "The next new connection is refused.",
         (false, _) => "A burst is enough to refuse new connections.",
     }
 }
@@ -192,7 +194,8 @@ fn time_left(namespace: &Namespace) -> Option<Duration> {
 /// `312 packets/s`, or without a rate where the earlier look is long ago.
 fn refusals(context: &Context<'_>, rates: &Rates, refused: u64) -> String {
     let window = Duration::from_millis(rates.window_ms);
-    if window.as_secs() > context.thresholds.rate_window {
+    // A rate over days means little, and so does one over milliseconds.
+    if window.as_secs() > context.thresholds.rate_window || window < SHORTEST {
         return format!("{} packets in the last {}", count(refused), duration(window));
     }
     let rate = rates.per_second(refused as f64);

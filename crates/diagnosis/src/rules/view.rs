@@ -21,6 +21,20 @@ pub(super) const PRIVILEGE_MISSING: Rule = Rule {
     },
 };
 
+pub(super) const NOTHING_SEEN: Rule = Rule {
+    id: "nothing-seen",
+    title: "no namespace could be looked into",
+    judge: nothing_seen,
+    explanation: Explanation {
+        why: "A host whose tables nobody has looked into may be in any state. Silence is no green.",
+        evidence: "Connection tracking is there, or cannot be told, and not one namespace's count \
+                   could be read: /proc is masked, or a privilege is missing.",
+        remedies: "Run as root on the host, with /proc and /sys mounted.",
+        traps: "In a container /proc may be another one's or partly masked, and tools that read \
+                only what is left report nothing at all.",
+    },
+};
+
 pub(super) const MODULE_ABSENT: Rule = Rule {
     id: "module-absent",
     title: "connection tracking is not loaded",
@@ -80,6 +94,7 @@ fn privilege_missing(context: &Context<'_>) -> Vec<Finding> {
         finding
             .headline("not everything could be seen")
             .meaning("What is not seen cannot be judged: this is not a clean bill of health.")
+            .remedy("sudo ctkeeper doctor", "look as root, on the host")
     })
 }
 
@@ -99,35 +114,61 @@ fn incomplete_view(context: &Context<'_>) -> Vec<Finding> {
     })
 }
 
-/// One finding for all gaps of a kind: the first in words, each as evidence.
+/// Gaps that a finding names; more are counted.
+const NAMED: usize = 3;
+
+/// One finding for all gaps of a kind: the first ones in words, each as evidence.
 fn from_gaps(
     context: &Context<'_>,
     kind: GapKind,
     fill: impl Fn(Finding) -> Finding,
 ) -> Vec<Finding> {
     let gaps: Vec<_> = context.snapshot.gaps.iter().filter(|gap| gap.kind == kind).collect();
-    let Some(first) = gaps.first() else { return Vec::new() };
+    if gaps.is_empty() {
+        return Vec::new();
+    }
     let (id, severity) = match kind {
         GapKind::Privilege => (PRIVILEGE_MISSING.id, Severity::Unknown),
         GapKind::BrokenFile => (BROKEN_FILE.id, Severity::Warning),
         GapKind::Unavailable | GapKind::Vanished => (INCOMPLETE_VIEW.id, Severity::Note),
     };
-    let more = match gaps.len() {
-        1 => String::new(),
-        several => format!(" (and {} more)", several - 1),
-    };
+    let mut named: Vec<_> = gaps.iter().take(NAMED).map(|gap| advise(gap)).collect();
+    if gaps.len() > NAMED {
+        named.push(format!("and {} more", gaps.len() - NAMED));
+    }
     let finding = fill(Finding::new(id, severity, Scope::Host))
-        .summary(format!("could not read {}: {}{more}.", first.what, first.cause));
-    // What a kernel or a mount does not offer, no command brings.
-    let finding = match kind {
-        GapKind::Privilege | GapKind::BrokenFile => finding.remedy(first.remedy.clone(), ""),
-        GapKind::Unavailable | GapKind::Vanished => finding,
-    };
+        .summary(format!("could not read {}.", named.join("; ")));
     vec![gaps.iter().fold(finding, |finding, gap| finding.evidence("gap", describe(gap)))]
+}
+
+/// What, why, and what to do about it.
+fn advise(gap: &Gap) -> String {
+    if gap.remedy.is_empty() {
+        describe(gap)
+    } else {
+        format!("{} ({})", describe(gap), gap.remedy)
+    }
 }
 
 fn describe(gap: &Gap) -> String {
     format!("{}: {}", gap.what, gap.cause)
+}
+
+fn nothing_seen(context: &Context<'_>) -> Vec<Finding> {
+    let absent = context.snapshot.module == ModuleState::Absent;
+    if absent || !context.snapshot.namespaces.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        Finding::new(NOTHING_SEEN.id, Severity::Unknown, Scope::Host)
+            .headline("no namespace could be looked into")
+            .summary("not one namespace's count could be read.")
+            .meaning("Nothing can be said about this host.")
+            .remedy(
+                "sudo ctkeeper doctor",
+                "look as root on the host, with /proc and /sys mounted",
+            ),
+    ]
 }
 
 fn module_absent(context: &Context<'_>) -> Vec<Finding> {
