@@ -31,6 +31,14 @@ pub struct Hands<'a> {
     pub progress: &'a mut dyn FnMut(&Progress),
 }
 
+impl Hands<'_> {
+    /// The steps of a change that are about the host's running values: none where the files of
+    /// another root are changed, whatever its journal says.
+    fn running<'s>(&self, steps: &'s [RunningStep]) -> &'s [RunningStep] {
+        if self.root.is_host() { steps } else { &[] }
+    }
+}
+
 impl std::fmt::Debug for Hands<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hands")
@@ -91,9 +99,10 @@ pub fn undo(id: Option<&str>, force: bool, hands: &mut Hands<'_>) -> Result<Chan
     let journal = Journal::open(hands.root)?;
     recover_all(&journal, hands, force)?;
     let mut change = undo::find_done(id, &journal)?;
-    undo::check_unchanged(&change, force, hands.root)?;
-    undo::check_above_count(&change, hands)?;
-    undo::check_buckets(&change, hands)?;
+    undo::check_unchanged(&change, force, hands)?;
+    let back = backward::way_back(&change, force, hands)?;
+    undo::check_above_count(&change, &back.steps, hands)?;
+    undo::check_buckets(&change, &back.steps, hands)?;
     change.state = ChangeState::Undoing;
     journal.save(&change)?;
     let taken_back = backward(&change, force, &journal, hands).and_then(|left| {
@@ -131,7 +140,7 @@ fn recover_one(
     hands: &mut Hands<'_>,
     force: bool,
 ) -> Result<Recovered, Error> {
-    let complete = change.state == ChangeState::Applying && is_complete(&change, hands.root)?;
+    let complete = change.state == ChangeState::Applying && is_complete(&change, hands)?;
     if complete && verify(&change, hands).is_ok() {
         clean_temporaries(&change, hands.root)?;
         change.state = ChangeState::Done;
@@ -147,14 +156,15 @@ fn recover_one(
 }
 
 /// Whether every step of a change was made.
-fn is_complete(change: &Change, root: &Root) -> Result<bool, Error> {
+fn is_complete(change: &Change, hands: &Hands<'_>) -> Result<bool, Error> {
     for file in &change.files {
-        if !root.state(&file.path)?.reads_like(&file.after) {
+        if !hands.root.state(&file.path)?.reads_like(&file.after) {
             return Ok(false);
         }
     }
-    let same_boot = change.running.is_empty() || change.boot_id == time::boot_id();
-    Ok(same_boot && change.running.iter().all(|step| values::is_at(*step, step.to)))
+    let running = hands.running(&change.running);
+    let same_boot = running.is_empty() || change.boot_id == time::boot_id();
+    Ok(same_boot && running.iter().all(|step| values::is_at(*step, step.to)))
 }
 
 fn clean_temporaries(change: &Change, root: &Root) -> Result<(), Error> {
@@ -163,13 +173,14 @@ fn clean_temporaries(change: &Change, root: &Root) -> Result<(), Error> {
 
 /// The host must still be what the plan starts from.
 fn check_start(plan: &Plan, hands: &mut Hands<'_>) -> Result<(), Error> {
-    for step in &plan.running {
+    let running = hands.running(&plan.running);
+    for step in running {
         let now = values::read(step.key)?;
         if now != step.from {
             return Err(stale(step.key.sysctl(), &units::count(step.from), &units::count(now)));
         }
     }
-    let Some((namespace, count)) = would_refuse(&plan.running, |s| (s.from, s.to), hands) else {
+    let Some((namespace, count)) = would_refuse(running, hands) else {
         return Ok(());
     };
     let target = plan.after.limit.0;
@@ -180,14 +191,10 @@ fn stale(what: &str, was: &str, is: &str) -> Error {
     Error::Stale { what: what.to_owned(), was: was.to_owned(), is: is.to_owned() }
 }
 
-/// The namespace that would hold more than the limit that a lowering step gives.
-fn would_refuse(
-    steps: &[RunningStep],
-    ends: impl Fn(&RunningStep) -> (u64, u64),
-    hands: &mut Hands<'_>,
-) -> Option<(String, u64)> {
+/// The namespace that holds more than the limit that these steps, about to be made, would lower to.
+fn would_refuse(steps: &[RunningStep], hands: &mut Hands<'_>) -> Option<(String, u64)> {
     let limit = steps.iter().find(|step| step.key == SettingKey::Limit)?;
-    let (from, to) = ends(limit);
+    let (from, to) = (limit.from, limit.to);
     let lowers = to != 0 && (from == 0 || to < from);
     if !lowers {
         return None;
@@ -208,7 +215,7 @@ fn fullest(hands: &mut Hands<'_>) -> (String, u64) {
 
 /// Makes every step that is not made yet.
 fn forward(change: &Change, hands: &mut Hands<'_>) -> Result<(), Error> {
-    for step in &change.running {
+    for step in hands.running(&change.running) {
         if !values::is_at(*step, step.to) {
             values::write(step.key, step.to)?;
             (hands.progress)(&Progress::Value(*step));
@@ -243,7 +250,9 @@ fn settle(change: &mut Change, journal: &Journal<'_>, hands: &mut Hands<'_>) -> 
 
 fn verify(change: &Change, hands: &mut Hands<'_>) -> Result<(), Error> {
     let snapshot = (hands.observe)().map_err(Error::Observing)?;
-    if let Some(step) = change.running.iter().find(|step| !values::is_at(**step, step.to)) {
+    if let Some(step) =
+        hands.running(&change.running).iter().find(|step| !values::is_at(**step, step.to))
+    {
         let found = values::read(step.key)?;
         return Err(Error::ReadBack { key: step.key.sysctl(), wanted: step.to, found });
     }

@@ -208,6 +208,39 @@ pub(crate) fn changed_by_others() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A journal below a root, of a host that had running values changed as well, changes none of this
+/// host's: neither as an undo nor as what a crash left. It runs where writing them is not permitted,
+/// so that trying would be a failure.
+pub(crate) fn values_of_another_host() -> anyhow::Result<()> {
+    let limit = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max")?;
+    let limit: u64 = limit.trim().parse()?;
+    for (state, arguments, outcome) in [
+        ("done", &["--undo"][..], "undone"),
+        ("done", &["--undo", "--force"], "undone"),
+        ("undoing", &["--undo"], "undone"),
+        ("applying", &["--yes", "--target", "524288"], "done"),
+    ] {
+        let tree = Tree::new()?;
+        let before = tree.picture()?;
+        ensure_code(tree.fix(TARGET)?, 0)?;
+        let (id, _) = tree.changes()?.pop().context("a change")?;
+        let file = format!("var/lib/ctkeeper/journal/{id}.json");
+        let mut journal: serde_json::Value = serde_json::from_str(&tree.read(&file)?)?;
+        journal["state"] = state.into();
+        journal["running"] =
+            serde_json::json!([{"key": "limit", "from": limit + 4096, "to": limit}]);
+        tree.write(&file, journal.to_string())?;
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--"]).arg(ctkeeper_path()).args(["fix", "--root"]);
+        let output = run(command.arg(tree.root()).args(arguments))?;
+        let what = format!("{state}: {output:?}");
+        ensure!(tree.changes()? == [(id, outcome.to_owned())], "{what}");
+        ensure!(outcome == "done" || output.stdout.contains("left: running values:"), "{what}");
+        ensure!((tree.picture()? == before) == (outcome == "undone"), "{what}");
+    }
+    Ok(())
+}
+
 /// Changes stand on each other: the later one goes first, each brings its own before back.
 pub(crate) fn undo_in_order() -> anyhow::Result<()> {
     let tree = Tree::new()?;

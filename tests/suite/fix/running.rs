@@ -139,15 +139,20 @@ pub(crate) fn undo_below_the_count() -> anyhow::Result<()> {
         "{output:?}"
     );
     host.ensure_raised()?;
+    // Nor does force refuse connections, whoever set the limit that runs.
+    host.values.raise_limit(2 * host.target)?;
+    let output = ensure_code(host.fix(&["--undo", "--force"])?, 1)?;
+    ensure!(output.stderr.contains(namespace.name()), "{output:?}");
+    ensure!(running()?.0 == 2 * host.target);
     drop(namespace);
     // The kernel takes a namespace down after it is gone.
-    let mut undone = host.fix(&["--undo"])?;
+    let mut undone = host.fix(&["--undo", "--force"])?;
     for _ in 0..50 {
         if undone.code == Some(0) {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(200));
-        undone = host.fix(&["--undo"])?;
+        undone = host.fix(&["--undo", "--force"])?;
     }
     ensure_code(undone, 0)?;
     host.ensure_before()

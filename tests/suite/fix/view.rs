@@ -101,6 +101,43 @@ pub(crate) fn asks_on_a_terminal() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is told to nobody is done all the same; only a failure to tell it is one.
+pub(crate) fn nobody_listens() -> anyhow::Result<()> {
+    let gone = || -> anyhow::Result<Stdio> { Ok(std::io::pipe()?.1.into()) };
+    let full = || -> anyhow::Result<Stdio> {
+        Ok(fs::File::options().write(true).open("/dev/full")?.into())
+    };
+    for json in [&[][..], &["--json"]] {
+        let fix = |tree: &Tree, arguments: &[&str], out: Stdio| -> anyhow::Result<_> {
+            let mut command = tree.command(&[json, arguments].concat());
+            let child = command.stdout(out).stderr(Stdio::piped()).spawn()?;
+            let output = child.wait_with_output()?;
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok((output.status.code(), error))
+        };
+        let apply = &["--target", "524288", "--yes"][..];
+        let tree = Tree::new()?;
+        let before = tree.picture()?;
+        let (code, error) = fix(&tree, &["--target", "524288", "--dry-run"], gone()?)?;
+        ensure!(code == Some(4) && tree.picture()? == before, "{code:?}: {error}");
+        let (code, error) = fix(&tree, &["--target", "524288"], full()?)?;
+        ensure!(code == Some(1) && error.contains("nothing was changed"), "{code:?}: {error}");
+        ensure!(tree.changes()?.is_empty());
+        let (code, error) = fix(&tree, apply, gone()?)?;
+        ensure!(code == Some(0) && tree.changes()?.len() == 1, "{code:?}: {error}");
+        let (code, error) = fix(&tree, &["--undo"], full()?)?;
+        ensure!(code == Some(1) && error.contains("is undone"), "{code:?}: {error}");
+        ensure!(tree.picture()? == before, "{error}");
+        let (code, error) = fix(&tree, apply, full()?)?;
+        ensure!(code == Some(1) && error.contains("was made and holds"), "{code:?}: {error}");
+        ensure!(tree.picture()? != before, "{error}");
+        // A refusal is one, whoever listens.
+        let (code, error) = fix(&tree, &["--target", "0", "--yes"], gone()?)?;
+        ensure!(code == Some(1) && error.contains("outside 1 to"), "{code:?}: {error}");
+    }
+    Ok(())
+}
+
 pub(crate) fn json_and_codes() -> anyhow::Result<()> {
     let tree = Tree::new()?;
     let json = |arguments: &[&str], code: i32| -> anyhow::Result<Value> {

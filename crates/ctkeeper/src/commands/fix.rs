@@ -3,7 +3,8 @@
 mod draw;
 mod values;
 
-use std::io::{self, IsTerminal, Write};
+use std::cell::Cell;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -124,7 +125,8 @@ pub(crate) fn run(args: &FixArgs, global: &Global) -> anyhow::Result<ExitCode> {
         return Err(UsageError(text).into());
     }
     let root = Root::open(&args.root).context("the folder given by --root")?;
-    let fix = Fix { args, root, json: global.json, screen: Screen::stdout(global.color) };
+    let screen = Screen::stdout(global.color);
+    let fix = Fix { args, root, json: global.json, screen, unsaid: Cell::new(None) };
     let result = match (&args.undo, args.history, args.emit) {
         (Some(id), ..) => fix.undo(id),
         (_, true, _) => fix.history(),
@@ -135,7 +137,8 @@ pub(crate) fn run(args: &FixArgs, global: &Global) -> anyhow::Result<ExitCode> {
         && !error.is::<io::Error>()
     {
         let outcome = if error.is::<Refusal>() { "refused" } else { "failed" };
-        print_json(&json!({"schema": SCHEMA, "outcome": outcome, "error": format!("{error:#}")}))?;
+        let error = format!("{error:#}");
+        fix.say_json(&json!({"schema": SCHEMA, "outcome": outcome, "error": error}));
     }
     result
 }
@@ -145,6 +148,9 @@ struct Fix<'a> {
     root: Root,
     json: bool,
     screen: Screen,
+    /// Why standard output takes no more. Whether anybody listens must neither stop a change nor
+    /// hide what became of it.
+    unsaid: Cell<Option<io::Error>>,
 }
 
 impl Fix<'_> {
@@ -152,7 +158,7 @@ impl Fix<'_> {
         let recovered = if self.args.dry_run { Vec::new() } else { self.recover()? };
         let snapshot = self.look(true).map_err(anyhow::Error::msg)?;
         let plan = ctkeeper_remedy::plan(&snapshot, &self.request())?;
-        self.show(&plan, &snapshot, &recovered)?;
+        self.show(&plan, &snapshot, &recovered);
         if plan.is_nothing() {
             return self.end("nothing-to-do", &plan, None, exit::OK);
         }
@@ -163,8 +169,7 @@ impl Fix<'_> {
             return Err(Refusal::NoPrivilege.into());
         }
         let change = self.with_hands(|hands| ctkeeper_remedy::apply(&plan, hands))?;
-        let telling = || format!("change {} was made and holds; telling so failed", change.id);
-        self.end("applied", &plan, Some(&change), exit::OK).with_context(telling)
+        self.end("applied", &plan, Some(&change), exit::OK)
     }
 
     fn undo(&self, id: &str) -> anyhow::Result<ExitCode> {
@@ -173,11 +178,11 @@ impl Fix<'_> {
         let force = self.args.force;
         let change = self.with_hands(|hands| ctkeeper_remedy::undo(id, force, hands))?;
         if self.json {
-            print_json(&json!({"schema": SCHEMA, "outcome": "undone", "change": change}))?;
+            self.say_json(&json!({"schema": SCHEMA, "outcome": "undone", "change": change}));
         } else {
-            draw::undone(&mut io::stdout().lock(), &self.screen, &change)?;
+            self.say(|out| draw::undone(out, &self.screen, &change));
         }
-        Ok(ExitCode::from(exit::OK))
+        self.conclude(exit::OK, || format!("change {} is undone", change.id))
     }
 
     fn history(&self) -> anyhow::Result<ExitCode> {
@@ -297,41 +302,72 @@ impl Fix<'_> {
     fn recover_loudly(&self) -> anyhow::Result<()> {
         let recovered = self.recover()?;
         if !self.json {
-            let mut out = io::stdout().lock();
-            recovered.iter().try_for_each(|one| draw::recovered(&mut out, &self.screen, one))?;
+            self.say_recovered(&recovered);
         }
         Ok(())
     }
 
     /// Progress goes to standard error in JSON mode, so that standard output stays JSON.
     fn report(&self, step: &Progress) {
-        // A closed pipe must not stop a change half-way.
-        let _ = if self.json {
-            draw::progress(&mut io::stderr().lock(), &self.screen, step)
+        if self.json {
+            // A closed pipe must not stop a change half-way.
+            let _ = draw::progress(&mut io::stderr().lock(), &self.screen, step);
         } else {
-            draw::progress(&mut io::stdout().lock(), &self.screen, step)
-        };
+            self.say(|out| draw::progress(out, &self.screen, step));
+        }
     }
 
-    fn show(
-        &self,
-        plan: &Plan,
-        snapshot: &Snapshot,
-        recovered: &[Recovered],
-    ) -> anyhow::Result<()> {
+    fn show(&self, plan: &Plan, snapshot: &Snapshot, recovered: &[Recovered]) {
         if self.json {
-            return Ok(());
+            return;
         }
-        let mut out = io::stdout().lock();
-        recovered.iter().try_for_each(|one| draw::recovered(&mut out, &self.screen, one))?;
-        Ok(draw::plan(&mut out, &self.screen, plan, &snapshot.taken.hostname)?)
+        self.say_recovered(recovered);
+        self.say(|out| draw::plan(out, &self.screen, plan, &snapshot.taken.hostname));
+    }
+
+    fn say_recovered(&self, recovered: &[Recovered]) {
+        self.say(|out| {
+            recovered.iter().try_for_each(|one| draw::recovered(out, &self.screen, one))
+        });
+    }
+
+    fn say_json(&self, value: &serde_json::Value) {
+        self.say(|out| writeln!(out, "{value:#}"));
+    }
+
+    /// Writes to standard output, as long as it takes anything.
+    fn say(&self, write: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) {
+        let unsaid = self.unsaid.take().or_else(|| {
+            let mut out = io::stdout().lock();
+            write(&mut out).and_then(|()| out.flush()).err()
+        });
+        self.unsaid.set(unsaid);
+    }
+
+    /// The exit code of an outcome that was told. A reader that stopped reading wanted no more; any
+    /// other failure to tell is one.
+    fn conclude(&self, code: u8, outcome: impl Fn() -> String) -> anyhow::Result<ExitCode> {
+        match self.unsaid.take() {
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+                anyhow::bail!("{}; telling so on standard output failed: {error}", outcome())
+            }
+            _ => Ok(ExitCode::from(code)),
+        }
+    }
+
+    fn is_silenced(&self) -> bool {
+        let error = self.unsaid.take();
+        let silenced = error.is_some();
+        self.unsaid.set(error);
+        silenced
     }
 
     fn may_apply(&self) -> io::Result<bool> {
         if self.args.yes || self.args.dry_run || self.json {
             return Ok(self.args.yes);
         }
-        if !(self.screen.is_terminal() && io::stdin().is_terminal()) {
+        // Nobody agrees to a plan that could not be shown.
+        if self.is_silenced() || !(self.screen.is_terminal() && io::stdin().is_terminal()) {
             return Ok(false);
         }
         let mut out = io::stdout().lock();
@@ -353,12 +389,15 @@ impl Fix<'_> {
             let applied = json!({
                 "schema": SCHEMA, "outcome": outcome, "plan": plan, "change": change,
             });
-            print_json(&applied)?;
+            self.say_json(&applied);
         } else {
             let asked = self.args.dry_run || self.screen.is_terminal();
-            draw::end(&mut io::stdout().lock(), &self.screen, plan, change, asked)?;
+            self.say(|out| draw::end(out, &self.screen, plan, change, asked));
         }
-        Ok(ExitCode::from(code))
+        self.conclude(code, || match change {
+            Some(change) => format!("change {} was made and holds", change.id),
+            None => "nothing was changed".to_owned(),
+        })
     }
 }
 

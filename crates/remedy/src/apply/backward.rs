@@ -45,44 +45,58 @@ fn file_backward(
     file.made_folders.iter().rev().try_for_each(|made| Ok(root.remove_empty_folder(made)?))
 }
 
+/// The way back of the running values.
+pub(super) struct WayBack {
+    /// Steps from what runs now to what ran before, in the order in which they are to be made.
+    pub(super) steps: Vec<RunningStep>,
+    /// What is left as it is, and why.
+    left: Vec<String>,
+}
+
+/// What taking a change back writes: values that stand as the change set them, by force also what
+/// somebody else set since. Those of another host than this one are none of this host's.
+pub(super) fn way_back(change: &Change, force: bool, hands: &Hands<'_>) -> Result<WayBack, Error> {
+    let mut back = WayBack { steps: Vec::new(), left: Vec::new() };
+    if !change.running.is_empty() && !hands.root.is_host() {
+        let folder = hands.root.path().display();
+        back.left.push(format!("running values: {folder} is not the root of the host that runs"));
+    }
+    for step in hands.running(&change.running).iter().rev() {
+        if values::is_at(*step, step.from) {
+            continue;
+        }
+        let now = values::read(step.key)?;
+        if values::is_at(*step, step.to) || force {
+            back.steps.push(RunningStep { from: now, to: step.from, ..*step });
+        } else {
+            let (name, now) = (step.key.sysctl(), units::count(now));
+            back.left.push(format!("{name} = {now}: somebody else set it"));
+        }
+    }
+    Ok(back)
+}
+
 fn values_backward(
     change: &Change,
     force: bool,
     hands: &mut Hands<'_>,
 ) -> Result<Vec<String>, Error> {
-    if change.running.is_empty() {
-        return Ok(Vec::new());
-    }
     let interrupted = change.state == ChangeState::Applying;
-    if interrupted && change.boot_id != time::boot_id() {
+    let runs_here = !hands.running(&change.running).is_empty();
+    if runs_here && interrupted && change.boot_id != time::boot_id() {
         return Ok(vec!["the running values: the host has restarted since".to_owned()]);
     }
-    let made = |step: &&RunningStep| values::is_at(**step, step.to);
-    let made: Vec<_> = change.running.iter().filter(made).copied().collect();
-    if let Some((namespace, count)) = would_refuse(&made, |s| (s.to, s.from), hands) {
+    let WayBack { steps, left } = way_back(change, force, hands)?;
+    if let Some((namespace, count)) = would_refuse(&steps, hands) {
         return Ok(vec![format!(
             "limit and buckets as they run: {namespace} holds {} entries now, more than the limit \
              was",
             units::count(count)
         )]);
     }
-    let mut left = Vec::new();
-    for step in change.running.iter().rev() {
-        let now = values::read(step.key)?;
-        if values::is_at(*step, step.from) {
-            continue;
-        }
-        if values::is_at(*step, step.to) || force {
-            values::write(step.key, step.from)?;
-            let back = RunningStep { from: now, to: step.from, ..*step };
-            (hands.progress)(&Progress::Value(back));
-        } else {
-            left.push(format!(
-                "{} = {}: somebody else set it",
-                step.key.sysctl(),
-                units::count(now)
-            ));
-        }
+    for step in steps {
+        values::write(step.key, step.to)?;
+        (hands.progress)(&Progress::Value(step));
     }
     Ok(left)
 }

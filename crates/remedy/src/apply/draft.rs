@@ -31,7 +31,7 @@ pub(super) fn draft(
         summary: summary(plan),
         why: plan.why.iter().map(|reason| format!("{}: {}", reason.about, reason.text)).collect(),
         after: plan.after,
-        running: plan.running.clone(),
+        running: hands.running(&plan.running).to_vec(),
         files: draft_files(plan, &stamp, hands.root)?,
         left: Vec::new(),
         id,

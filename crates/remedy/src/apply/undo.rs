@@ -6,7 +6,6 @@ use super::{Hands, values, would_refuse};
 use crate::error::Error;
 use crate::journal::{Change, ChangeState, Journal};
 use crate::plan::RunningStep;
-use crate::root::Root;
 use ctkeeper_flow::hostile::masked;
 
 /// The change of that name, or the last one in force.
@@ -34,18 +33,22 @@ pub(super) fn find_done(id: Option<&str>, journal: &Journal<'_>) -> Result<Chang
 }
 
 /// What an undo would put back must be what the change made.
-pub(super) fn check_unchanged(change: &Change, force: bool, root: &Root) -> Result<(), Error> {
+pub(super) fn check_unchanged(
+    change: &Change,
+    force: bool,
+    hands: &Hands<'_>,
+) -> Result<(), Error> {
     if force {
         return Ok(());
     }
     let mut what = Vec::new();
     for file in &change.files {
-        let now = root.state(&file.path)?;
+        let now = hands.root.state(&file.path)?;
         if !now.reads_like(&file.after) && !now.reads_like(&file.before) {
             what.push(file.path.display().to_string());
         }
     }
-    for step in &change.running {
+    for step in hands.running(&change.running) {
         if !values::is_at(*step, step.to) && !values::is_at(*step, step.from) {
             what.push(format!("{} ({} now)", step.key.sysctl(), values::read(step.key)?));
         }
@@ -57,22 +60,28 @@ pub(super) fn check_unchanged(change: &Change, force: bool, root: &Root) -> Resu
 const CROWDED: u64 = 8;
 
 /// The buckets that come back must be enough for the entries of all namespaces that stand now.
-pub(super) fn check_buckets(change: &Change, hands: &mut Hands<'_>) -> Result<(), Error> {
-    let lowers = |step: &&RunningStep| step.key == SettingKey::Buckets && step.from < step.to;
-    let Some(step) = change.running.iter().find(lowers) else { return Ok(()) };
+pub(super) fn check_buckets(
+    change: &Change,
+    back: &[RunningStep],
+    hands: &mut Hands<'_>,
+) -> Result<(), Error> {
+    let lowers = |step: &&RunningStep| step.key == SettingKey::Buckets && step.to < step.from;
+    let Some(step) = back.iter().find(lowers) else { return Ok(()) };
     let entries = (hands.observe)().map_err(Error::Observing)?.total_entries();
-    if entries <= step.from.saturating_mul(CROWDED) {
+    if entries <= step.to.saturating_mul(CROWDED) {
         return Ok(());
     }
-    Err(Error::UndoCrowdsBuckets { id: change.id.clone(), buckets: step.from, entries })
+    Err(Error::UndoCrowdsBuckets { id: change.id.clone(), buckets: step.to, entries })
 }
 
 /// The limit that comes back must not be below what a namespace holds now.
-pub(super) fn check_above_count(change: &Change, hands: &mut Hands<'_>) -> Result<(), Error> {
-    let Some((namespace, count)) = would_refuse(&change.running, |s| (s.to, s.from), hands) else {
-        return Ok(());
-    };
-    let limit = change.running.iter().find(|s| s.key == SettingKey::Limit);
-    let limit = limit.map_or(0, |step| step.from);
+pub(super) fn check_above_count(
+    change: &Change,
+    back: &[RunningStep],
+    hands: &mut Hands<'_>,
+) -> Result<(), Error> {
+    let Some((namespace, count)) = would_refuse(back, hands) else { return Ok(()) };
+    let limit = back.iter().find(|step| step.key == SettingKey::Limit);
+    let limit = limit.map_or(0, |step| step.to);
     Err(Error::UndoBelowCount { id: change.id.clone(), limit, namespace, count })
 }

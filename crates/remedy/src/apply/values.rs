@@ -1,14 +1,12 @@
 //! Running values: written, and read back.
 
 use ctkeeper_host::SysctlError;
+use ctkeeper_host::settings::round_up;
 use ctkeeper_host::sysctl;
 use ctkeeper_snapshot::SettingKey;
 
 use crate::error::Error;
 use crate::plan::RunningStep;
-
-/// Buckets of the largest page, 64 KiB of 8-byte list heads: the kernel may round up by as much.
-const LARGEST_PAGE: u64 = 8192;
 
 /// A value as it runs.
 pub(super) fn read(key: SettingKey) -> Result<u64, SysctlError> {
@@ -34,7 +32,8 @@ pub(super) fn is_at(step: RunningStep, end: u64) -> bool {
 fn is(key: SettingKey, wanted: u64, found: u64) -> bool {
     match key {
         SettingKey::Limit => found == wanted,
-        SettingKey::Buckets => found.checked_sub(wanted).is_some_and(|more| more < LARGEST_PAGE),
+        // The kernel rounds up to whole pages; a value that it made itself stands as it is.
+        SettingKey::Buckets => found == wanted || found == round_up(wanted),
     }
 }
 
@@ -42,5 +41,22 @@ const fn name(key: SettingKey) -> &'static str {
     match key {
         SettingKey::Limit => sysctl::LIMIT,
         SettingKey::Buckets => sysctl::BUCKETS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_told_apart_by_the_page() {
+        let is = |wanted, found| is(SettingKey::Buckets, wanted, found);
+        assert!(is(65_536, 65_536) && is(70_144, round_up(70_144)));
+        assert!(is(600_000, round_up(600_000)) && !is(600_000, 600_000 - 1));
+        // A raise by less than the largest of pages is a raise.
+        let page = round_up(1);
+        for (before, after) in [(65_536, 65_536 + page), (65_536, 65_536 + 9 * page)] {
+            assert!(!is(before, after) && !is(after, before), "{before} and {after}");
+        }
     }
 }
