@@ -13,7 +13,7 @@ use crate::read;
 ///
 /// `MemAvailable` already leaves out huge pages; [`Memory::reservations`] holds what it does not
 /// know of: memory that kubelet keeps for the system, and memory that control groups may still
-/// claim.
+/// claim. Memory that cannot be read is 0 and a gap.
 pub fn read() -> (Memory, Vec<Gap>) {
     read_in(Path::new("/"))
 }
@@ -22,8 +22,9 @@ fn read_in(root: &Path) -> (Memory, Vec<Gap>) {
     let mut gaps = Vec::new();
     let info = meminfo(root, &mut gaps);
     let slab = Slab::read(root);
-    let mut reservations = kubelet::reservations(root, info.total, &mut gaps);
-    reservations.extend(cgroup::reservations(root, info.total));
+    let groups = cgroup::claims(root, info);
+    let mut reservations = kubelet::reservations(root, info.total, groups.bounds_pods, &mut gaps);
+    reservations.extend(groups.reservations);
     let memory = Memory {
         total: info.total,
         available: info.available,
@@ -45,9 +46,13 @@ fn meminfo(root: &Path, gaps: &mut Vec<Gap>) -> MemInfo {
     match read::text(&path) {
         Ok(text) => parse_meminfo(&text).unwrap_or_else(|| {
             gaps.push(Gap {
-                kind: GapKind::BrokenFile,
+                kind: GapKind::Unavailable,
                 what: "the host's memory".to_owned(),
-                cause: format!("{} lacks MemTotal or MemAvailable", path.display()),
+                cause: format!(
+                    "{} has no MemTotal or no MemAvailable: something else is mounted over it, or \
+                     the kernel is older than 3.14",
+                    path.display()
+                ),
                 remedy: "see what is mounted over /proc/meminfo".to_owned(),
             });
             MemInfo::default()
@@ -118,9 +123,89 @@ fn parse_slabinfo(text: &str) -> Option<Slab> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A host's files in a folder.
+    fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    const GIB: u64 = 1 << 30;
+
+    /// A node of 16 GiB, 2 GiB of them kept for the system, with pods that use 2 GiB.
+    fn node(pods: &str) -> Memory {
+        let root = host(&[
+            ("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 13946060 kB\n"),
+            (
+                "var/lib/kubelet/config.yaml",
+                "systemReserved:\n  memory: 1Gi\nkubeReserved:\n  memory: 1Gi\n\
+                 evictionHard:\n  memory.available: 100Mi\n",
+            ),
+            ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
+            ("sys/fs/cgroup/kubepods.slice/memory.current", "2147483648\n"),
+            ("sys/fs/cgroup/kubepods.slice/memory.max", pods),
+            ("sys/fs/cgroup/kubepods.slice/memory.min", "1073741824\n"),
+            ("sys/fs/cgroup/system.slice/memory.current", "734003200\n"),
+            ("sys/fs/cgroup/system.slice/memory.max", "max\n"),
+        ]);
+        let (memory, gaps) = read_in(root.path());
+        assert_eq!(gaps, vec![]);
+        memory
+    }
+
+    #[test]
+    fn a_node_with_reserved_memory_has_memory_to_plan_with() {
+        let memory = node("15032385536\n");
+        let owners: Vec<_> = memory.reservations.iter().map(|r| r.owner.as_str()).collect();
+        assert_eq!(owners, ["kubelet evictionHard", "cgroup /kubepods.slice memory.max"]);
+        assert_eq!(memory.free_to_plan(), memory.available / 2 - (100 << 20));
+    }
+
+    #[test]
+    fn without_a_bound_of_pods_what_kubelet_keeps_counts_in_full() {
+        let memory = node("max\n");
+        assert_eq!(memory.free_to_plan(), memory.available - 2 * GIB - (100 << 20));
+    }
+
+    /// Twenty containers of 2 GiB each on 16 GiB.
+    #[test]
+    fn a_host_with_overcommitted_limits_has_memory_to_plan_with() {
+        let groups: Vec<_> = (0..20)
+            .flat_map(|n| {
+                let file = |name| format!("sys/fs/cgroup/system.slice/docker-{n}.scope/{name}");
+                [(file("memory.max"), "2147483648"), (file("memory.current"), "209715200")]
+            })
+            .collect();
+        let mut files: Vec<_> = groups.iter().map(|(p, text)| (p.as_str(), *text)).collect();
+        files.extend([
+            ("proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 11534336 kB\n"),
+            ("sys/fs/cgroup/cgroup.controllers", "memory\n"),
+        ]);
+        let (memory, _) = read_in(host(&files).path());
+        assert_eq!(memory.reservations.len(), 20);
+        assert!(memory.free_to_plan().abs_diff(memory.available / 2) <= 20);
+    }
+
+    #[test]
+    fn masked_memory_leaves_a_gap() {
+        for files in [&[("proc/meminfo", "")][..], &[("proc/uptime", "1 1")]] {
+            let (memory, gaps) = read_in(host(files).path());
+            assert_eq!((memory.total, memory.free_to_plan()), (0, 0));
+            assert_eq!(gaps.len(), 1, "{gaps:?}");
+            assert_eq!(gaps[0].kind, GapKind::Unavailable);
+            assert!(gaps[0].cause.contains("proc/meminfo"), "{gaps:?}");
+        }
+    }
 
     #[test]
     fn meminfo_is_in_kibibytes() {

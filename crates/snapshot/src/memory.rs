@@ -31,7 +31,8 @@ impl Memory {
 pub struct Reservation {
     /// Whose: `kubelet systemReserved`, `cgroup /system.slice memory.min`.
     pub owner: String,
-    /// How much of it is not yet in use, bytes.
+    /// How much of it is counted, bytes: what is not yet in use. Limits of control groups together
+    /// are counted up to half of [`Memory::available`].
     pub bytes: u64,
     /// File that says so.
     pub file: String,
@@ -54,7 +55,7 @@ impl EntrySize {
 
     /// Bytes an entry takes.
     pub const fn bytes(&self) -> u64 {
-        self.object + self.extension
+        self.object.saturating_add(self.extension)
     }
 }
 
@@ -62,5 +63,20 @@ impl EntrySize {
 impl Default for EntrySize {
     fn default() -> Self {
         Self { object: 256, extension: 128, measured: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a made-up `--from` file may have it.
+    #[test]
+    fn absurd_amounts_do_no_harm() {
+        let claim = || Reservation { owner: String::new(), bytes: u64::MAX, file: String::new() };
+        let reservations = vec![claim(), claim()];
+        assert_eq!(Memory { available: 5, reservations, ..Memory::default() }.free_to_plan(), 0);
+        let entry = EntrySize { object: u64::MAX, extension: 1, measured: true };
+        assert_eq!(entry.bytes(), u64::MAX);
     }
 }

@@ -9,15 +9,20 @@
 //!   reclaimable page cache (which `MemAvailable` counts as well), and its limit. Groups without a
 //!   limit have no bound that could be counted.
 //!
-//! Limits that together exceed the host's memory are overcommitted: they no longer say what will be
-//! used. Then a group counts up to the most it has ever used (`memory.peak`, Linux 5.19 and later)
-//! or, where the kernel does not say, up to its part of the host's memory.
+//! Where a group has both, the larger one stands: memory that it grows into is memory that is
+//! protected for it.
+//!
+//! A limit bounds, it does not promise: container hosts set limits far beyond what they have, and
+//! kubelet gives pods all that it does not keep for the system. Limits together are therefore counted
+//! up to half of what is available, each in proportion to how far it may grow.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ctkeeper_snapshot::Reservation;
 
+use super::MemInfo;
 use crate::read;
 
 /// How far below the root a limit is looked for: `kubepods.slice/…-burstable.slice/…-pod.slice`.
@@ -30,7 +35,6 @@ const GROUPS: usize = 4096;
 struct Files {
     usage: &'static str,
     limit: &'static str,
-    peak: &'static str,
     cache: [&'static str; 2],
     protections: &'static [&'static str],
 }
@@ -38,7 +42,6 @@ struct Files {
 const UNIFIED: Files = Files {
     usage: "memory.current",
     limit: "memory.max",
-    peak: "memory.peak",
     cache: ["inactive_file", "active_file"],
     protections: &["memory.min", "memory.low"],
 };
@@ -46,7 +49,6 @@ const UNIFIED: Files = Files {
 const LEGACY: Files = Files {
     usage: "memory.usage_in_bytes",
     limit: "memory.limit_in_bytes",
-    peak: "memory.max_usage_in_bytes",
     cache: ["total_inactive_file", "total_active_file"],
     protections: &[],
 };
@@ -54,18 +56,51 @@ const LEGACY: Files = Files {
 /// A group with a limit.
 struct Bounded {
     path: PathBuf,
-    used: u64,
-    limit: u64,
-    peak: Option<u64>,
+    /// How far it is from its limit, bytes.
+    growth: u64,
 }
 
-/// What groups may still claim of `total` bytes.
-pub(super) fn reservations(root: &Path, total: u64) -> Vec<Reservation> {
-    let Some((mount, files)) = hierarchy(root) else { return Vec::new() };
-    let scan = Scan { root, mount: &mount, files, total };
-    let mut found = scan.protected();
-    found.extend(scan.growing());
-    found
+impl Bounded {
+    /// Whether it is kubelet's group of all pods: `kubepods.slice`, `kubepods`, and below another
+    /// group `kubelet-kubepods.slice`.
+    fn holds_all_pods(&self) -> bool {
+        let name = self.path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        matches!(name, "kubepods" | "kubepods.slice") || name.ends_with("-kubepods.slice")
+    }
+}
+
+/// What groups have a claim on.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    pub(super) reservations: Vec<Reservation>,
+    /// Whether the limit of kubelet's group of all pods is among them.
+    pub(super) bounds_pods: bool,
+}
+
+/// What groups may still claim of the host's memory.
+pub(super) fn claims(root: &Path, memory: MemInfo) -> Claims {
+    let Some((mount, files)) = hierarchy(root) else { return Claims::default() };
+    let scan = Scan { root, mount: &mount, files, memory };
+    let bounded = scan.limits();
+    let bounds_pods = bounded.iter().any(Bounded::holds_all_pods);
+    let reservations = larger_ones(scan.protected(), scan.growing(&bounded));
+    Claims { reservations, bounds_pods }
+}
+
+/// A claim, and the folder of the group whose it is.
+type Claim = (PathBuf, Reservation);
+
+/// Of a group's protection and the growth within it the larger one stands.
+fn larger_ones(protected: Vec<Claim>, growing: Vec<Claim>) -> Vec<Reservation> {
+    let sum = |group: &Path| {
+        let within = growing.iter().filter(|(path, _)| path.starts_with(group));
+        within.fold(0_u64, |sum, (_, claim)| sum.saturating_add(claim.bytes))
+    };
+    let protected: Vec<Claim> =
+        protected.into_iter().filter(|(group, claim)| claim.bytes > sum(group)).collect();
+    let covered = |path: &Path| protected.iter().any(|(group, _)| path.starts_with(group));
+    let growing: Vec<Claim> = growing.into_iter().filter(|(path, _)| !covered(path)).collect();
+    protected.into_iter().chain(growing).map(|(_, claim)| claim).collect()
 }
 
 /// The hierarchy that controls memory, if any does.
@@ -84,43 +119,45 @@ struct Scan<'a> {
     root: &'a Path,
     mount: &'a Path,
     files: &'static Files,
-    total: u64,
+    memory: MemInfo,
 }
 
 impl Scan<'_> {
-    fn protected(&self) -> Vec<Reservation> {
-        let groups = children(self.mount).into_iter();
-        let claims = groups.flat_map(|group| {
-            self.files.protections.iter().filter_map(move |file| self.protection(&group, file))
-        });
-        let mut found: Vec<Reservation> = Vec::new();
-        for claim in claims {
-            // `low` contains `min`: of the two the larger claim stands.
-            match found.last_mut() {
-                Some(last) if folder_of(&last.file) == folder_of(&claim.file) => {
-                    if claim.bytes > last.bytes {
-                        *last = claim;
-                    }
-                }
-                _ => found.push(claim),
-            }
-        }
-        found
+    /// For each top-level group the larger of its protections: `low` contains `min`.
+    fn protected(&self) -> Vec<Claim> {
+        let larger = |group: PathBuf| {
+            let files = self.files.protections.iter();
+            let claims = files.filter_map(|file| self.protection(&group, file));
+            let larger = claims.reduce(|one, two| if two.bytes > one.bytes { two } else { one });
+            Some((group, larger?))
+        };
+        children(self.mount).into_iter().filter_map(larger).collect()
     }
 
     fn protection(&self, group: &Path, file: &str) -> Option<Reservation> {
         let path = group.join(file);
-        let promised = quantity(&read::value(&path).ok()?, self.total)?.min(self.total);
+        let total = self.memory.total;
+        let promised = quantity(&read::value(&path).ok()?, total)?.min(total);
         let bytes = promised.saturating_sub(read::number(group.join(self.files.usage))?);
-        (bytes > 0).then(|| self.reservation(group, &path, file, bytes))
+        (bytes > 0).then(|| self.reservation(group, file, bytes))
     }
 
-    fn growing(&self) -> Vec<Reservation> {
+    fn limits(&self) -> Vec<Bounded> {
         let mut bounded = Vec::new();
         let mut left = GROUPS;
         self.collect(self.mount, DEPTH, &mut left, &mut bounded);
-        let sum = bounded.iter().fold(0_u64, |sum, group| sum.saturating_add(group.limit));
-        bounded.iter().filter_map(|group| self.growth(group, sum)).collect()
+        bounded
+    }
+
+    fn growing(&self, bounded: &[Bounded]) -> Vec<Claim> {
+        let sum = bounded.iter().fold(0_u64, |sum, group| sum.saturating_add(group.growth));
+        let counted = sum.min(self.memory.available / 2);
+        let claim = |group: &Bounded| {
+            let bytes = part(group.growth, counted, sum);
+            let reservation = || self.reservation(&group.path, self.files.limit, bytes);
+            (bytes > 0).then(|| (group.path.clone(), reservation()))
+        };
+        bounded.iter().filter_map(claim).collect()
     }
 
     fn collect(&self, folder: &Path, depth: usize, left: &mut usize, bounded: &mut Vec<Bounded>) {
@@ -139,14 +176,13 @@ impl Scan<'_> {
 
     /// The group, if it has a limit below the host's memory.
     fn bounded(&self, group: &Path) -> Option<Bounded> {
-        let limit = quantity(&read::value(group.join(self.files.limit)).ok()?, self.total)?;
-        if limit >= self.total {
+        let total = self.memory.total;
+        let limit = quantity(&read::value(group.join(self.files.limit)).ok()?, total)?;
+        if limit >= total {
             return None;
         }
-        let used = read::number(group.join(self.files.usage))?;
-        let peak = read::number(group.join(self.files.peak)).map(|peak| peak.min(limit));
-        let used = used.saturating_sub(self.cache(group));
-        Some(Bounded { path: group.to_owned(), used, limit, peak })
+        let used = read::number(group.join(self.files.usage))?.saturating_sub(self.cache(group));
+        Some(Bounded { path: group.to_owned(), growth: limit.saturating_sub(used) })
     }
 
     fn cache(&self, group: &Path) -> u64 {
@@ -158,31 +194,19 @@ impl Scan<'_> {
         text.lines().filter_map(of).fold(0, u64::saturating_add)
     }
 
-    fn growth(&self, group: &Bounded, sum_of_limits: u64) -> Option<Reservation> {
-        let (bound, name) = match (sum_of_limits > self.total, group.peak) {
-            (false, _) => (group.limit, self.files.limit),
-            (true, Some(peak)) => (peak, self.files.peak),
-            (true, None) => (self.part(group.limit, sum_of_limits), self.files.limit),
-        };
-        let bytes = bound.saturating_sub(group.used);
-        (bytes > 0).then(|| self.reservation(&group.path, &group.path.join(name), name, bytes))
-    }
-
-    fn part(&self, limit: u64, sum_of_limits: u64) -> u64 {
-        let part = u128::from(limit) * u128::from(self.total) / u128::from(sum_of_limits.max(1));
-        u64::try_from(part).unwrap_or(self.total)
-    }
-
-    fn reservation(&self, group: &Path, path: &Path, file: &str, bytes: u64) -> Reservation {
+    fn reservation(&self, group: &Path, file: &str, bytes: u64) -> Reservation {
         let name = group.strip_prefix(self.mount).unwrap_or(group).display();
-        let on_host = Path::new("/").join(path.strip_prefix(self.root).unwrap_or(path));
+        let path = group.join(file);
+        let on_host = Path::new("/").join(path.strip_prefix(self.root).unwrap_or(&path));
         let owner = format!("cgroup /{name} {file}");
         Reservation { owner, bytes, file: on_host.display().to_string() }
     }
 }
 
-fn folder_of(file: &str) -> &str {
-    file.rsplit_once('/').map_or("", |(folder, _)| folder)
+/// `of` of `whole`, when of the whole only so much is counted.
+fn part(of: u64, counted: u64, whole: u64) -> u64 {
+    let part = u128::from(of) * u128::from(counted) / u128::from(whole.max(1));
+    u64::try_from(part).unwrap_or(counted)
 }
 
 /// The groups directly below one, in a stable order.
@@ -204,7 +228,7 @@ fn quantity(text: &str, total: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const TOTAL: u64 = 1000;
+    const MEMORY: MemInfo = MemInfo { total: 1000, available: 2000 };
 
     struct Tree(tempfile::TempDir);
 
@@ -228,7 +252,11 @@ mod tests {
         }
 
         fn found(&self) -> Vec<(String, u64)> {
-            let found = reservations(self.0.path(), TOTAL);
+            self.found_of(MEMORY)
+        }
+
+        fn found_of(&self, memory: MemInfo) -> Vec<(String, u64)> {
+            let found = claims(self.0.path(), memory).reservations;
             found.into_iter().map(|r| (r.owner, r.bytes)).collect()
         }
     }
@@ -255,11 +283,46 @@ mod tests {
     }
 
     #[test]
-    fn overcommitted_limits_count_up_to_the_peak_or_a_fair_part() {
+    fn limits_count_up_to_half_of_what_is_available() {
         let tree = Tree::unified();
-        tree.group("a", 100, "500").put("a/memory.peak", "150\n").group("b", 10, "750");
-        let expected = [("cgroup /a memory.peak", 50), ("cgroup /b memory.max", 590)];
+        tree.group("a", 100, "500").group("b", 50, "850");
+        let of = |available| tree.found_of(MemInfo { total: 1000, available });
+        let halved = [("cgroup /a memory.max", 140), ("cgroup /b memory.max", 280)];
+        assert_eq!(of(840), owned(&halved));
+        let in_full = [("cgroup /a memory.max", 400), ("cgroup /b memory.max", 800)];
+        assert_eq!(of(2400), owned(&in_full));
+        assert_eq!(of(0), vec![]);
+    }
+
+    #[test]
+    fn of_protection_and_growth_the_larger_stands() {
+        let tree = Tree::unified();
+        tree.group("a", 100, "500").put("a/memory.min", "300\n");
+        tree.group("b", 100, "200").put("b/memory.low", "400\n");
+        tree.group("c", 100, "max").put("c/memory.low", "150\n").group("c/d", 10, "110");
+        let expected = [
+            ("cgroup /b memory.low", 300),
+            ("cgroup /a memory.max", 400),
+            ("cgroup /c/d memory.max", 100),
+        ];
         assert_eq!(tree.found(), owned(&expected));
+    }
+
+    #[test]
+    fn the_group_of_all_pods_is_known() {
+        for (group, expected) in [
+            ("kubepods.slice", true),
+            ("kubepods", true),
+            ("kubelet.slice/kubelet-kubepods.slice", true),
+            ("kubepods.slice/kubepods-burstable.slice", false),
+            ("kubepods.slice/kubepods-pod1.slice", false),
+        ] {
+            let tree = Tree::unified();
+            let bounds_pods = claims(tree.group(group, 1, "900").0.path(), MEMORY).bounds_pods;
+            assert_eq!(bounds_pods, expected, "{group}");
+            let unbounded = Tree::unified();
+            assert!(!claims(unbounded.group(group, 1, "max").0.path(), MEMORY).bounds_pods);
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Memory that kubelet keeps away from pods: `systemReserved`, `kubeReserved`, `evictionHard`.
 //!
-//! A pod's limit bounds the pod; these amounts are for everything else, the kernel's tables
-//! included, and eviction starts before the last of them is used. They are counted in full where
-//! nobody says how much of them is in use already.
+//! The first two are for everything that is no pod, the kernel's tables included. Kubelet keeps them
+//! by bounding the group of all pods to the rest of memory: where that bound stands, what pods may
+//! still claim is counted there, and counting what is left to the system as well would count the host
+//! twice. Where it does not stand, the two are counted in full, as nobody says how much of them is in
+//! use already. `evictionHard` is counted always: below it kubelet ends pods.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,15 +22,24 @@ const HOME: &str = "var/lib/kubelet";
 /// Processes looked at in search of a running kubelet.
 const SCAN_LIMIT: usize = 32_768;
 
+/// The amount that counts beside the bound of all pods as well.
+const EVICTION: &str = "evictionHard";
+
 /// The three amounts and what their names are in the file and on the command line.
 const AMOUNTS: [(&str, &str, &str); 3] = [
     ("systemReserved", "memory", "--system-reserved"),
     ("kubeReserved", "memory", "--kube-reserved"),
-    ("evictionHard", "memory.available", "--eviction-hard"),
+    (EVICTION, "memory.available", "--eviction-hard"),
 ];
 
 /// What kubelet keeps, from its file and from the flags of a running one (flags win).
-pub(super) fn reservations(root: &Path, total: u64, gaps: &mut Vec<Gap>) -> Vec<Reservation> {
+/// `pods_are_bounded` tells whether the bound of all pods is counted already.
+pub(super) fn reservations(
+    root: &Path,
+    total: u64,
+    pods_are_bounded: bool,
+    gaps: &mut Vec<Gap>,
+) -> Vec<Reservation> {
     if !root.join(HOME).exists() {
         return Vec::new();
     }
@@ -42,6 +53,7 @@ pub(super) fn reservations(root: &Path, total: u64, gaps: &mut Vec<Gap>) -> Vec<
         let text = by_flag.map(str::to_owned).or_else(|| in_yaml(&config, name, resource));
         let Some(text) = text else { continue };
         match amount(&text, total) {
+            Some(_) if pods_are_bounded && name != EVICTION => {}
             Some(bytes) if bytes > 0 => found.push(Reservation {
                 owner: format!("kubelet {name}"),
                 bytes,
@@ -193,7 +205,7 @@ mod tests {
             fs::write(root.path().join("proc/812/cmdline"), arguments).unwrap();
         }
         let mut gaps = Vec::new();
-        let found = reservations(root.path(), 16 * GIB, &mut gaps);
+        let found = reservations(root.path(), 16 * GIB, false, &mut gaps);
         (found.into_iter().map(|r| (r.owner, r.bytes)).collect(), gaps.len())
     }
 
