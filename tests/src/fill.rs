@@ -69,9 +69,9 @@ pub fn fill(namespace: &Namespace, from: u64, to: u64, filling: Filling) -> anyh
 }
 
 /// Refuses a fill of `entries` that others would feel: the hash table and the memory are shared by
-/// every namespace of the host.
+/// every namespace of the host, and what is nearly full elsewhere is somebody's trouble already.
 pub fn ensure_harmless(entries: u64) -> anyhow::Result<()> {
-    let standing = slab_entries().unwrap_or(0);
+    let standing = slab_entries().context("/proc/slabinfo names no nf_conntrack")?;
     let buckets = number("/proc/sys/net/netfilter/nf_conntrack_buckets")?;
     ensure!(
         standing + entries <= 2 * buckets,
@@ -82,6 +82,25 @@ pub fn ensure_harmless(entries: u64) -> anyhow::Result<()> {
         entries * ENTRY_BYTES < available / 10,
         "{entries} entries would take over a tenth of the {available} bytes available"
     );
+    ensure_no_foreign_is_half_full()
+}
+
+fn ensure_no_foreign_is_half_full() -> anyhow::Result<()> {
+    let limit = number("/proc/sys/net/netfilter/nf_conntrack_max")?;
+    let ours = |found: &netns::FoundNamespace| {
+        let mut names = found.paths.iter().filter_map(|path| path.file_name()?.to_str());
+        names.any(crate::namespace::is_ours)
+    };
+    let enumeration = netns::enumerate();
+    let foreign = enumeration.namespaces.iter().filter(|found| !ours(found));
+    // One that goes away while it is looked at is nobody's trouble.
+    let handles = foreign.filter_map(|found| found.open().ok());
+    for count in
+        netns::visit(handles, |_| Conntrack::open()?.count_and_limit())?.into_iter().flatten()
+    {
+        let count = u64::from(count?.entries);
+        ensure!(limit == 0 || count <= limit / 2, "a foreign namespace holds {count} of {limit}");
+    }
     Ok(())
 }
 

@@ -102,6 +102,11 @@ impl Drop for Namespace {
     }
 }
 
+/// Whether a namespace of this name is a test's.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// Removes namespaces of test runs that ended without their guards (kill -9).
 pub(crate) fn remove_leftovers() {
     let Ok(folder) = fs::read_dir(FOLDER) else { return };

@@ -18,15 +18,21 @@ use crate::exit::{self, UsageError};
 
 /// Connection tracking: is this host all right, who fills the table, and the fix that lasts.
 ///
-/// Without a command, ctkeeper is `ctkeeper doctor`.
+/// Without a command, ctkeeper is `ctkeeper doctor`, whose options it takes too.
 #[derive(Debug, Parser)]
 #[command(
     name = "ctkeeper",
     version,
     propagate_version = true,
     subcommand_required = true,
-    after_help = "Exit codes: 0 ok, 1 warning or failure, 2 critical, 3 could not tell, \
-                  4 plan not applied, 64 wrong command line.\n\
+    after_help = "Examples:\n  \
+                  ctkeeper                       judge this host: findings, each with its remedy\n  \
+                  ctkeeper --window 2s           are packets being refused just now?\n  \
+                  ctkeeper explain second-wall   a finding in full\n  \
+                  ctkeeper fix --dry-run         what would be changed, and why\n  \
+                  ctkeeper list dport 443        entries that match a filter\n\n\
+                  Exit codes: 0 ok; doctor: 1 warning, 2 critical, 3 could not tell; \
+                  others: 1 failed; fix: 4 plan not applied; 64 wrong command line.\n\
                   Looking never changes the host: only `fix` and its undo do."
 )]
 pub(crate) struct Cli {
@@ -84,6 +90,19 @@ pub(crate) enum Command {
     /// Write man pages and shell completions
     #[command(hide = true)]
     Generate(GenerateArgs),
+}
+
+impl Command {
+    /// The exit code of a failure that names none of its own: 1 would read as doctor's warning.
+    pub(crate) const fn failure(&self) -> u8 {
+        if matches!(self, Self::Doctor(_)) { exit::UNKNOWN } else { exit::FAILURE }
+    }
+
+    /// Whether it does nothing but write, so that a reader who has gone is no failure. doctor's
+    /// verdict and fix's deeds count also when nobody reads on.
+    pub(crate) const fn only_shows(&self) -> bool {
+        !matches!(self, Self::Doctor(_) | Self::Fix(_))
+    }
 }
 
 /// The command line, or the exit code after its help, version or error has been printed.

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub(crate) const OK: u8 = 0;
 /// The command failed. (doctor's verdicts have codes of their own: `Verdict::exit_code`.)
 pub(crate) const FAILURE: u8 = 1;
+/// doctor: could not tell, be it for a failure of its own.
+pub(crate) const UNKNOWN: u8 = 3;
 /// fix: the plan was printed and not applied.
 pub(crate) const NOT_APPLIED: u8 = 4;
 /// The command line is wrong (`EX_USAGE`), so that a typo in cron is no CRITICAL.
@@ -24,20 +26,17 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Prints an error with its causes and gives the exit code it deserves.
-///
-/// A pipe closed by its reader is success: `ctkeeper list | head` did what was asked.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    if is_broken_pipe(error) {
-        return ExitCode::from(OK);
-    }
+/// Prints an error with its causes and gives the exit code it deserves; `failure` where the error
+/// itself names none.
+pub(crate) fn report(error: &anyhow::Error, failure: u8) -> ExitCode {
     // Nothing is left to do when even stderr is gone.
     let _ = writeln!(io::stderr(), "ctkeeper: {error:#}");
-    let code = if error.is::<UsageError>() { USAGE } else { FAILURE };
-    ExitCode::from(code)
+    ExitCode::from(if error.is::<UsageError>() { USAGE } else { failure })
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+/// Whether nobody reads the output any more. For a command that only shows that is success:
+/// `ctkeeper list | head` did what was asked.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())

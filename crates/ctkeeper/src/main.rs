@@ -17,8 +17,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    let (failure, only_shows) = (cli.command.failure(), cli.command.only_shows());
     match commands::run(cli) {
         Ok(code) => code,
-        Err(error) => exit::report(&error),
+        Err(error) if only_shows && exit::is_broken_pipe(&error) => ExitCode::from(exit::OK),
+        Err(error) => exit::report(&error, failure),
     }
 }

@@ -17,6 +17,12 @@ const RULES: &[Need] = &[
     Need::Program("ip", "iproute2"),
     Need::Program("nft", "nftables"),
 ];
+const LOOKING: &[Need] = &[
+    Need::Root,
+    Need::Conntrack,
+    Need::Program("nft", "nftables"),
+    Need::Program("conntrack", "conntrack"),
+];
 const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
 const NOBODY: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("setpriv", "util-linux")];
 
@@ -36,10 +42,15 @@ fn main() -> ExitCode {
         Case { name: "broken_file", needs: KERNEL, run: files::broken_file },
         Case { name: "privilege_missing", needs: NOBODY, run: view::privilege_missing },
         Case { name: "masked_proc", needs: MOUNTS, run: view::masked_proc },
+        Case { name: "container_view", needs: MOUNTS, run: view::container_view },
         Case { name: "unknown_namespace", needs: KERNEL, run: view::unknown_namespace },
         Case { name: "snapshots", needs: KERNEL, run: view::snapshots },
         Case { name: "closed_pipes", needs: KERNEL, run: view::closed_pipes },
         Case { name: "thresholds", needs: KERNEL, run: view::thresholds },
-        Case { name: "looking_changes_nothing", needs: KERNEL, run: view::looking_changes_nothing },
+        Case {
+            name: "looking_changes_nothing",
+            needs: LOOKING,
+            run: view::looking_changes_nothing,
+        },
     ])
 }

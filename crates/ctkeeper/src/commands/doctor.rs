@@ -14,7 +14,7 @@ use ctkeeper_observe::{DEFAULT_NOTE, Observer, Options};
 use ctkeeper_snapshot::Snapshot;
 
 use crate::cli::Global;
-use crate::exit::UsageError;
+use crate::exit::{self, UsageError};
 use crate::ui::{Screen, report};
 
 /// Thresholds of this host, if somebody has changed any.
@@ -68,8 +68,12 @@ pub(crate) struct DoctorArgs {
 /// Takes or loads a Snapshot, judges it, prints the findings.
 pub(crate) fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let thresholds = read_thresholds(args.thresholds.as_deref())?;
+    if args.from.is_some() && global.netns.is_some() {
+        let text = "--from judges the saved snapshot whole: it takes no --netns".to_owned();
+        return Err(UsageError(text).into());
+    }
     if let Some(file) = &args.from {
-        return judge(&load(file)?, &thresholds, args, global);
+        return Ok(judge(&load(file)?, &thresholds, args, global)?.code);
     }
     if !args.root.is_dir() {
         anyhow::bail!("--root {}: there is no such folder", args.root.display());
@@ -78,10 +82,10 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode
     loop {
         let mut snapshot = observer.snapshot()?;
         snapshot.unfinished_change = unfinished_change(&args.root);
-        let code = judge(&snapshot, &thresholds, args, global)?;
+        let judged = judge(&snapshot, &thresholds, args, global)?;
         match args.watch {
-            None => return Ok(code),
-            Some(pause) => thread::sleep(pause),
+            Some(pause) if judged.is_read => thread::sleep(pause),
+            _ => return Ok(judged.code),
         }
     }
 }
@@ -101,22 +105,32 @@ fn options(args: &DoctorArgs, global: &Global) -> anyhow::Result<Options> {
     })
 }
 
+/// A verdict, given.
+struct Judged {
+    code: ExitCode,
+    /// Whether anybody still reads what is printed.
+    is_read: bool,
+}
+
 fn judge(
     snapshot: &Snapshot,
     thresholds: &Thresholds,
     args: &DoctorArgs,
     global: &Global,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<Judged> {
     let verdict = diagnose(snapshot, thresholds);
     let code = ExitCode::from(verdict.exit_code);
     if let Some(file) = &args.save {
         save(snapshot, file)?;
         if is_stream(file) {
-            return Ok(code);
+            return Ok(Judged { code, is_read: true });
         }
     }
-    print(&verdict, args, global)?;
-    Ok(code)
+    match print(&verdict, args, global) {
+        // The verdict stands whether or not anybody reads it to its end.
+        Err(error) if exit::is_broken_pipe(&error) => Ok(Judged { code, is_read: false }),
+        printed => printed.map(|()| Judged { code, is_read: true }),
+    }
 }
 
 fn print(verdict: &Report, args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
