@@ -18,6 +18,13 @@ pub(crate) const USAGE: u8 = 64;
 #[derive(Debug)]
 pub(crate) struct UsageError(pub(crate) String);
 
+impl UsageError {
+    /// `--json` beside an `--output` that is something else.
+    pub(crate) fn two_formats() -> Self {
+        Self("--json and --output ask for different formats: give one of them".to_owned())
+    }
+}
+
 impl std::fmt::Display for UsageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

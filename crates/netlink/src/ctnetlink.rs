@@ -152,18 +152,24 @@ impl Conntrack {
 
     /// All entries that meet `filter`; begun again when the table changed underneath.
     pub fn collect(&mut self, filter: &DumpFilter) -> Result<Vec<Flow>, Error> {
-        let mut flows = Vec::new();
-        for _ in 0..DUMP_ATTEMPTS {
-            flows.clear();
-            let dump = self.dump(filter, |flow| {
-                flows.push(flow.clone());
+        self.fold(filter, |flows: &mut Vec<Flow>, flow| flows.push(flow.clone()))
+            .map(|(flows, _)| flows)
+    }
+
+    /// Folds the entries that meet `filter` into a value, which starts as its default, and starts
+    /// over when the table changed underneath: what comes back is of one whole dump. Fails with
+    /// [`Error::Interrupted`] when it changes time and again.
+    pub fn fold<T: Default>(
+        &mut self,
+        filter: &DumpFilter,
+        mut visit: impl FnMut(&mut T, &Flow),
+    ) -> Result<(T, Dump), Error> {
+        until_whole(|value| {
+            self.dump(filter, |flow| {
+                visit(value, flow);
                 ControlFlow::Continue(())
-            })?;
-            if dump.interruptions == 0 {
-                return Ok(flows);
-            }
-        }
-        Err(Error::Interrupted { operation: Operation::Dump, attempts: DUMP_ATTEMPTS })
+            })
+        })
     }
 
     /// The entry that `tuple`, in either direction, belongs to; `None` if there is none.
@@ -287,6 +293,20 @@ impl Conntrack {
     }
 }
 
+/// Repeats a dump, each time with a fresh value, until one was not interrupted.
+fn until_whole<T: Default>(
+    mut attempt: impl FnMut(&mut T) -> Result<Dump, Error>,
+) -> Result<(T, Dump), Error> {
+    for _ in 0..DUMP_ATTEMPTS {
+        let mut value = T::default();
+        let dump = attempt(&mut value)?;
+        if dump.interruptions == 0 {
+            return Ok((value, dump));
+        }
+    }
+    Err(Error::Interrupted { operation: Operation::Dump, attempts: DUMP_ATTEMPTS })
+}
+
 pub(crate) fn ensure_available() -> Result<(), Error> {
     match Availability::look() {
         Availability::Ready => Ok(()),
@@ -359,6 +379,19 @@ mod tests {
         assert_eq!(taken(CONNTRACK, interrupted).interruptions, 1);
         assert_eq!(taken(message::DONE, interrupted).interruptions, 1);
         assert_eq!(taken(CONNTRACK, 0).interruptions, 0);
+    }
+
+    #[test]
+    fn an_interrupted_dump_is_begun_afresh() {
+        let mut interruptions = [2, 1, 0].into_iter();
+        let whole = until_whole(|seen: &mut u32| {
+            *seen += 1;
+            let interruptions = interruptions.next().unwrap();
+            Ok(Dump { interruptions, ..Dump::default() })
+        });
+        assert_eq!(whole.unwrap().0, 1, "what an interrupted dump told is forgotten");
+        let endless = until_whole(|_: &mut u32| Ok(Dump { interruptions: 1, ..Dump::default() }));
+        assert!(matches!(endless, Err(Error::Interrupted { attempts: DUMP_ATTEMPTS, .. })));
     }
 
     #[test]

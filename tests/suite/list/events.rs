@@ -66,6 +66,10 @@ pub(crate) fn end_when_told() -> anyhow::Result<()> {
         finish(listen(in_namespace(&namespace, &["watch", "--duration", "1s"]))?)?;
     ensure!(shown.is_empty() && report.contains("0 events shown, 0 lost."), "{report}");
     ensure!((Duration::from_secs(1)..PATIENCE).contains(&begun.elapsed()));
+    // Longer than any clock holds.
+    let endless = ["watch", "--duration", "18000000000000000000s", "--count", "0"];
+    let (_, report) = finish(listen(in_namespace(&namespace, &endless))?)?;
+    ensure!(report.contains("0 events shown"), "{report}");
     Ok(())
 }
 

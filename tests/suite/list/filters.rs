@@ -94,9 +94,14 @@ pub(crate) fn a_typo_points_at_its_column() -> anyhow::Result<()> {
                         ^^^^^ did you mean `dport`?\n";
         ensure!(output.stderr == expected, "{}", output.stderr);
     }
-    for arguments in
-        [&["list", "-o", "yaml"][..], &["list", "--limit", "x"], &["watch", "--events", "x"]]
-    {
+    for arguments in [
+        &["list", "-o", "yaml"][..],
+        &["list", "--limit", "x"],
+        &["watch", "--events", "x"],
+        &["list", "--json", "-o", "text"],
+        &["watch", "--json", "-o", "columns"],
+        &["stats", "--json", "-o", "text"],
+    ] {
         let output = run(&mut in_namespace(&namespace, arguments))?;
         ensure!(output.code == Some(64), "{arguments:?}: {output:?}");
     }
@@ -106,10 +111,16 @@ pub(crate) fn a_typo_points_at_its_column() -> anyhow::Result<()> {
 pub(crate) fn absent_counters_are_named() -> anyhow::Result<()> {
     let namespace = Namespace::create()?;
     ctkeeper_tests::fill(&namespace, 0, 3, ctkeeper_tests::Filling::HalfOpen)?;
-    let output = run(&mut in_namespace(&namespace, &["list", "bytes > 1MiB"]))?;
-    ensure!(output.code == Some(0) && output.stdout.is_empty(), "{output:?}");
-    ensure!(output.stderr.contains("nf_conntrack_acct"), "{}", output.stderr);
-    let output = run(&mut in_namespace(&namespace, &["list", "age > 1h"]))?;
-    ensure!(output.stderr.contains("nf_conntrack_timestamp"), "{}", output.stderr);
+    for (command, nothing) in [("list", ""), ("count", "0\n")] {
+        for (filter, setting) in
+            [("bytes > 1MiB", "nf_conntrack_acct"), ("age > 1h", "nf_conntrack_timestamp")]
+        {
+            let output = run(&mut in_namespace(&namespace, &[command, filter]))?;
+            ensure!(output.code == Some(0) && output.stdout == nothing, "{output:?}");
+            ensure!(output.stderr.contains(setting), "{command}: {}", output.stderr);
+        }
+        let output = run(&mut in_namespace(&namespace, &[command, "mark 7"]))?;
+        ensure!(!output.stderr.contains("nf_conntrack"), "{command}: {}", output.stderr);
+    }
     Ok(())
 }

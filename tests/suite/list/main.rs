@@ -50,6 +50,8 @@ fn main() -> ExitCode {
         case("the_seeds_list_reads", &[], saved::the_seeds_list_reads),
         case("saved_lists_read_back", KERNEL, saved::saved_lists_read_back),
         case("lines_that_are_no_entries_are_named", &[], saved::others_are_named),
+        case("files_that_are_no_lists_are_refused", &[], saved::other_files_are_refused),
+        case("a_limit_reads_a_list_no_further", &[], saved::a_limit_reads_no_further),
         case("count_is_the_kernels", PEER, counts::count_is_the_kernels),
         case("expired_entries_are_counted_apart", PEER, counts::expired_entries_are_counted_apart),
         case("stats_are_conntracks", PEER, counts::stats_are_conntracks),

@@ -55,12 +55,39 @@ pub(crate) fn others_are_named() -> anyhow::Result<()> {
         ensure!(output.stderr.contains(&format!("standard input, line {line}: ")), "{output:?}");
     }
     ensure!(!output.stderr.contains('\x1b'), "{output:?}");
-    let output = fed(&["count", "--from", "-"], &vec![b'x'; 10_000_000])?;
-    ensure!(output.code == Some(1) && output.stdout == "0\n", "{output:?}");
     let output = run(&mut ctkeeper(&["list", "--from", "/no/such/file"]))?;
     ensure!(output.code == Some(1) && output.stderr.contains("/no/such/file"), "{output:?}");
     let output = run(&mut ctkeeper(&["list", "--from", "-", "--netns", "all"]))?;
     ensure!(output.code == Some(64), "{output:?}");
+    Ok(())
+}
+
+/// What is no list is said once, and read no further.
+pub(crate) fn other_files_are_refused() -> anyhow::Result<()> {
+    for command in ["list", "count"] {
+        let output = run(&mut ctkeeper(&[command, "--from", "/bin/ls"]))?;
+        ensure!(output.code == Some(1) && output.stdout.is_empty(), "{output:?}");
+        let refusal = "ctkeeper: /bin/ls is not a list of connections (line 1: ";
+        ensure!(output.stderr.starts_with(refusal), "{}", output.stderr);
+        ensure!(output.stderr.lines().count() == 1, "{}", output.stderr);
+    }
+    let long = fed(&["count", "--from", "-"], &vec![b'x'; 10_000_000])?;
+    ensure!(long.code == Some(1) && long.stderr.contains("is not a list"), "{long:?}");
+    // `conntrack -L > FILE 2>&1` begins with conntrack's closing line.
+    let text =
+        format!("conntrack v1.4.7 (conntrack-tools): 7 flow entries have been shown.\n{SEED}");
+    let output = fed(&["list", "--from", "-"], text.as_bytes())?;
+    ensure!(output.code == Some(0) && output.stdout == SEED, "{output:?}");
+    Ok(())
+}
+
+/// Asked for a few, it says that it has not seen the rest.
+pub(crate) fn a_limit_reads_no_further() -> anyhow::Result<()> {
+    let output = fed(&["list", "--from", "-", "--limit", "2"], SEED.as_bytes())?;
+    ensure!(output.code == Some(0) && output.stdout.lines().count() == 2, "{output:?}");
+    ensure!(output.stderr.contains("the rest of the list was not read"), "{output:?}");
+    let output = fed(&["list", "--from", "-", "udp"], SEED.as_bytes())?;
+    ensure!(output.stderr.contains("5 entries shown of 7 in the list"), "{output:?}");
     Ok(())
 }
 
@@ -71,7 +98,13 @@ fn fed(arguments: &[&str], input: &[u8]) -> anyhow::Result<Output> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    child.stdin.take().context("no standard input")?.write_all(input)?;
+    let written = child.stdin.take().context("no standard input")?.write_all(input);
+    // One that has seen enough closes its end.
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(error.into());
+    }
     let output = child.wait_with_output()?;
     Ok(Output {
         code: output.status.code(),

@@ -1,20 +1,19 @@
 //! `ctkeeper count`: how many entries.
 
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use clap::Args;
-use ctkeeper_flow::{Filter, Limit, json, units};
+use ctkeeper_flow::{Filter, Flow, Limit, json, units};
 use ctkeeper_netlink::Conntrack;
 
-use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
+use super::filter::{Carried, FILTER_HELP, FilterArgs, kernel_filter};
 use super::list::nanoseconds_since_epoch;
 use super::namespaces::Selection;
 use super::saved::{FromArgs, SavedList};
 use crate::cli::Global;
 use crate::exit;
-use crate::ui::{Cell, Column, Screen, Table, printable};
+use crate::ui::{Cell, Column, Screen, Table, printable, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +23,8 @@ Examples:
   ctkeeper count --netns all --json      every namespace, an object a line
 
 The kernel's count includes entries that have expired and are not collected yet, for up to a minute;
-with a filter or --exact they are left out (reading the table collects them).
+with a filter or --exact they are left out (reading the table collects them). A table that changes
+while it is read is read again.
 Not on a terminal, the number stands alone, as `conntrack -C` prints it.";
 
 /// Options of `ctkeeper count`.
@@ -51,11 +51,13 @@ pub(crate) fn run(args: &CountArgs, global: &Global) -> anyhow::Result<ExitCode>
     let by_kernel = filter.is_everything() && !args.exact;
     let selection = Selection::of(global)?;
     let mut counts = Vec::new();
-    let complete = selection.each_table(|table, label| {
+    let mut reading = Reading::default();
+    let visited_all = selection.each_table(|table, label| {
         let namespace = label.map(str::to_owned);
-        counts.push(Count { namespace, ..count(table, &filter, by_kernel)? });
+        counts.push(Count { namespace, ..count(table, &filter, by_kernel, &mut reading)? });
         Ok(())
     })?;
+    let complete = visited_all && reading.undecodable == 0;
     let screen = Screen::stdout(global.color);
     let mut out = io::stdout().lock();
     if global.json {
@@ -68,13 +70,16 @@ pub(crate) fn run(args: &CountArgs, global: &Global) -> anyhow::Result<ExitCode>
         counts.iter().try_for_each(|count| writeln!(out, "{}", count.entries))?;
     }
     out.flush()?;
+    reading.warn(&filter);
     Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }
 
 fn count_saved(saved: SavedList, filter: &Filter, json: bool) -> anyhow::Result<ExitCode> {
     let now = nanoseconds_since_epoch();
     let mut count = Count { namespace: None, entries: 0, standing: 0, limit: None };
+    let mut carried = Carried::default();
     let complete = saved.each(|flow, _| {
+        carried.look(flow);
         count.standing += 1;
         count.entries += u64::from(filter.matches(flow, now));
         Ok(true)
@@ -85,6 +90,7 @@ fn count_saved(saved: SavedList, filter: &Filter, json: bool) -> anyhow::Result<
     } else {
         writeln!(out, "{}", count.entries)?;
     }
+    carried.warn(filter);
     Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }
 
@@ -97,7 +103,29 @@ struct Count {
     limit: Option<Limit>,
 }
 
-fn count(table: &mut Conntrack, filter: &Filter, by_kernel: bool) -> anyhow::Result<Count> {
+/// What reading entry by entry told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reading {
+    carried: Carried,
+    undecodable: u64,
+}
+
+impl Reading {
+    fn warn(&self, filter: &Filter) {
+        if self.undecodable > 0 {
+            let unread = units::counted(self.undecodable, "entry", "entries");
+            say!("ctkeeper: {unread} could not be read and so were not counted");
+        }
+        self.carried.warn(filter);
+    }
+}
+
+fn count(
+    table: &mut Conntrack,
+    filter: &Filter,
+    by_kernel: bool,
+    reading: &mut Reading,
+) -> anyhow::Result<Count> {
     let global = table.count_and_limit()?;
     let standing = u64::from(global.entries);
     let limit = global.limit.map(|limit| Limit(limit.into()));
@@ -105,11 +133,14 @@ fn count(table: &mut Conntrack, filter: &Filter, by_kernel: bool) -> anyhow::Res
     // A dump walks the whole host's hash table, even for an empty namespace.
     if !by_kernel && standing > 0 {
         let now = nanoseconds_since_epoch();
-        entries = 0;
-        table.dump(&kernel_filter(filter), |flow| {
-            entries += u64::from(filter.matches(flow, now));
-            ControlFlow::Continue(())
-        })?;
+        let tally = |(matching, carried): &mut (u64, Carried), flow: &Flow| {
+            carried.look(flow);
+            *matching += u64::from(filter.matches(flow, now));
+        };
+        let ((matching, carried), dump) = table.fold(&kernel_filter(filter), tally)?;
+        entries = matching;
+        reading.carried.add(carried);
+        reading.undecodable += dump.undecodable;
     }
     Ok(Count { namespace: None, entries, standing, limit })
 }

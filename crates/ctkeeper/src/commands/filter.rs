@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use clap::Args;
-use ctkeeper_flow::{Filter, Mark};
+use ctkeeper_flow::{Filter, Flow, Mark};
 use ctkeeper_netlink::DumpFilter;
 
 use crate::exit::UsageError;
+use crate::ui::say;
 
 /// What the help of each command with a filter says about it.
 pub(crate) const FILTER_HELP: &str = "\
@@ -34,6 +35,48 @@ impl FilterArgs {
     pub(crate) fn compile(&self) -> anyhow::Result<Filter> {
         let expression = self.words.join(" ");
         Ok(Filter::parse(&expression).map_err(|error| UsageError(error.to_string()))?)
+    }
+}
+
+/// What the entries that were read carried, of what a filter may ask for and the kernel need not
+/// keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Carried {
+    any: bool,
+    counters: bool,
+    times: bool,
+}
+
+impl Carried {
+    /// Looks at an entry, whether it matches or not.
+    #[inline]
+    pub(crate) fn look(&mut self, flow: &Flow) {
+        self.any = true;
+        self.counters |= flow.counters_original.is_some();
+        self.times |= flow.timestamps.is_some();
+    }
+
+    /// Adds what was seen elsewhere.
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.any |= other.any;
+        self.counters |= other.counters;
+        self.times |= other.times;
+    }
+
+    /// Says so if the filter asks for what no entry carried: that nothing matched means nothing.
+    pub(crate) fn warn(self, filter: &Filter) {
+        if filter.needs_accounting() && self.any && !self.counters {
+            say!(
+                "No entry that was read carries counters: net.netfilter.nf_conntrack_acct is 0, or \
+                 was when they were made."
+            );
+        }
+        if filter.needs_clock() && self.any && !self.times {
+            say!(
+                "No entry that was read carries times: net.netfilter.nf_conntrack_timestamp is 0, \
+                 or was when they were made."
+            );
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use ctkeeper_flow::{Filter, Flow, units};
 use ctkeeper_netlink::{Conntrack, DumpFilter};
 
-use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
+use super::filter::{Carried, FILTER_HELP, FilterArgs, kernel_filter};
 use super::namespaces::Selection;
 use super::saved::{FromArgs, SavedList};
 use crate::cli::Global;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> 
     let filter = args.filter.compile()?;
     let saved = args.from.open(global)?;
     let screen = Screen::stdout(global.color);
-    let format = Format::choose(args.output, global.json, &screen);
+    let format = Format::choose(args.output, global.json, &screen)?;
     let extras = Extras { extended: args.extended, id: args.id, events: false };
     let mut listing = Listing {
         kernel: kernel_filter(&filter),
@@ -69,12 +69,13 @@ pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> 
         left: args.limit.unwrap_or(u64::MAX),
         tally: Tally::default(),
     };
+    let is_saved = saved.is_some();
     let complete = match saved {
         Some(saved) => listing.saved(saved)?,
         None => Selection::of(global)?.each_table(|table, label| listing.table(table, label))?,
     };
     listing.writer.finish()?;
-    listing.report(args.limit.is_some());
+    listing.report(args.limit.is_some(), is_saved);
     Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }
 
@@ -98,16 +99,12 @@ struct Listing {
 /// What the closing line tells.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    /// Entries that came from the kernel.
-    read: u64,
     shown: u64,
-    /// Entries in the tables, by the kernel's count.
+    /// Entries in the tables, by the kernel's count; of a saved list those that were read.
     standing: u64,
     interruptions: u64,
     undecodable: u64,
-    /// Whether any entry that was read carried counters, and timestamps.
-    counted: bool,
-    stamped: bool,
+    carried: Carried,
 }
 
 impl Listing {
@@ -145,9 +142,7 @@ impl Listing {
 
     #[inline]
     fn entry(&mut self, flow: &Flow, label: Option<&str>) -> io::Result<()> {
-        self.tally.read += 1;
-        self.tally.counted |= flow.counters_original.is_some();
-        self.tally.stamped |= flow.timestamps.is_some();
+        self.tally.carried.look(flow);
         if !self.filter.matches(flow, self.now) {
             return Ok(());
         }
@@ -157,15 +152,19 @@ impl Listing {
     }
 
     /// The closing line and what may surprise, on standard error.
-    fn report(&self, limited: bool) {
+    fn report(&self, limited: bool, is_saved: bool) {
         let Tally { shown, standing, .. } = self.tally;
         let (shown, standing) = (units::counted(shown, "entry", "entries"), units::count(standing));
-        if limited && self.left == 0 {
+        if limited && self.left == 0 && is_saved {
+            // The rest may be a stream that never ends.
+            say!("{shown} shown, as many as asked for; the rest of the list was not read.");
+        } else if limited && self.left == 0 {
             say!("{shown} shown, as many as asked for; the table holds {standing}.");
         } else if self.filter.is_everything() {
             say!("{shown} shown.");
         } else {
-            say!("{shown} shown of {standing} in the table.");
+            let place = if is_saved { "list" } else { "table" };
+            say!("{shown} shown of {standing} in the {place}.");
         }
         self.warn();
     }
@@ -182,17 +181,6 @@ impl Listing {
         if tally.undecodable > 0 {
             say!("{} entries could not be read.", tally.undecodable);
         }
-        if self.filter.needs_accounting() && !tally.counted && tally.read > 0 {
-            say!(
-                "No entry that was read carries counters: net.netfilter.nf_conntrack_acct is 0, or \
-                 was when they were made."
-            );
-        }
-        if self.filter.needs_clock() && !tally.stamped && tally.read > 0 {
-            say!(
-                "No entry that was read carries times: net.netfilter.nf_conntrack_timestamp is 0, \
-                 or was when they were made."
-            );
-        }
+        tally.carried.warn(&self.filter);
     }
 }

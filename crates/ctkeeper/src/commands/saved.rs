@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use ctkeeper_flow::{Flow, json, text, units};
 
@@ -61,23 +61,28 @@ impl SavedList {
     /// Hands each entry, with its namespace if the line names one, to `f` until that says false.
     ///
     /// Lines that are no entry are named on standard error and passed over; the result says
-    /// whether there were none.
+    /// whether there were none. One before any entry means that this is something else: an error.
     pub(crate) fn each(
         mut self,
         mut f: impl FnMut(&Flow, Option<&str>) -> anyhow::Result<bool>,
     ) -> anyhow::Result<bool> {
         let (mut line, mut number, mut unreadable) = (Vec::new(), 0u64, 0u64);
+        let mut is_list = false;
         while self.next_line(&mut line)? {
             number += 1;
             let text = String::from_utf8_lossy(&line);
-            if text.trim().is_empty() {
+            if text.trim().is_empty() || is_closing_line(&text) {
                 continue;
             }
             match read(&text) {
                 Ok((flow, namespace)) => {
+                    is_list = true;
                     if !f(&flow, namespace.as_deref())? {
                         break;
                     }
+                }
+                Err(error) if !is_list => {
+                    bail!("{} is not a list of connections (line {number}: {error})", self.name);
                 }
                 Err(error) => {
                     unreadable += 1;
@@ -100,6 +105,12 @@ impl SavedList {
         let read = self.reader.by_ref().take(LONGEST).read_until(b'\n', line);
         Ok(read.with_context(|| format!("cannot read {}", self.name))? > 0)
     }
+}
+
+/// What conntrack-tools write to standard error when they have listed. In a file that took both
+/// streams it comes first, since only standard output is buffered.
+fn is_closing_line(line: &str) -> bool {
+    line.starts_with("conntrack v") && line.trim_end().ends_with("have been shown.")
 }
 
 fn read(line: &str) -> anyhow::Result<(Flow, Option<String>)> {

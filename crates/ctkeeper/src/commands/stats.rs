@@ -9,7 +9,7 @@ use ctkeeper_flow::{Statistic, Statistics, json};
 
 use super::namespaces::Selection;
 use crate::cli::Global;
-use crate::exit;
+use crate::exit::{self, UsageError};
 use crate::ui::{Cell, Column, Output, Screen, Table, printable, say};
 
 const EXAMPLES: &str = "\
@@ -47,6 +47,9 @@ pub(crate) fn run(args: &StatsArgs, global: &Global) -> anyhow::Result<ExitCode>
     let selection = Selection::of(global)?;
     let screen = Screen::stdout(global.color);
     let format = match args.output {
+        Some(Format::Columns | Format::Text) if global.json => {
+            return Err(UsageError::two_formats().into());
+        }
         Some(format) => format,
         None if global.json => Format::Json,
         None if screen.is_terminal() => Format::Columns,

@@ -81,7 +81,7 @@ pub(crate) fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<ExitCode>
     let filter = args.filter.compile()?;
     let selection = Selection::of(global)?;
     let screen = Screen::stdout(global.color);
-    let format = Format::choose(args.output, global.json, &screen);
+    let format = Format::choose(args.output, global.json, &screen)?;
     let extras = Extras { extended: args.extended, id: args.id, events: true };
     let stop = stop_on_signals()?;
     let buffer = args.buffer as usize * 1024 * 1024;
@@ -100,7 +100,8 @@ pub(crate) fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<ExitCode>
         left: args.count.unwrap_or(u64::MAX),
         tally: Tally::default(),
     };
-    let deadline = args.duration.map(|duration| Instant::now() + duration);
+    // An end beyond what the clock can hold is no end.
+    let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
     let outcome = watch.follow(&stop, deadline);
     watch.report();
     outcome.map(|()| ExitCode::from(exit::OK))

@@ -9,6 +9,7 @@ use ctkeeper_flow::{EventKind, Flow, Layer4, Status, Tuple, json, text, units};
 
 use super::table::{Cell, Column, Table};
 use super::{Output, Screen, printable};
+use crate::exit::UsageError;
 
 /// How entries are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,13 +23,18 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format asked for, else columns for people and text for programs.
-    pub(crate) const fn choose(asked: Option<Self>, json: bool, screen: &Screen) -> Self {
+    /// The format asked for, with `-o` or `--json`; else columns for people and text for programs.
+    pub(crate) fn choose(
+        asked: Option<Self>,
+        json: bool,
+        screen: &Screen,
+    ) -> Result<Self, UsageError> {
         match asked {
-            Some(format) => format,
-            None if json => Self::Json,
-            None if screen.is_terminal() => Self::Columns,
-            None => Self::Text,
+            Some(Self::Columns | Self::Text) if json => Err(UsageError::two_formats()),
+            Some(format) => Ok(format),
+            None if json => Ok(Self::Json),
+            None if screen.is_terminal() => Ok(Self::Columns),
+            None => Ok(Self::Text),
         }
     }
 }
