@@ -28,7 +28,7 @@ pub(crate) fn hidden_namespaces(enumeration: &Enumeration) -> Option<Gap> {
         several => format!("the namespaces of {several} processes"),
     };
     let (kind, remedy) = if may_trace() {
-        (GapKind::Unavailable, "these processes hide it even from root")
+        (GapKind::Unavailable, "hidden even from root")
     } else {
         (GapKind::Privilege, "run as root, or with CAP_SYS_PTRACE")
     };

@@ -26,7 +26,7 @@ pub(crate) fn draw(out: &mut impl Write, screen: &Screen, report: &Report) -> io
             draw_finding(out, screen, finding)?;
         } else if repeated == SAME_RULE {
             let more = report.findings.iter().filter(|f| f.id == finding.id).count() - SAME_RULE;
-            writeln!(out, "{:INDENT$}… and {more} more: --json lists all", "")?;
+            writeln!(out, "{:INDENT$}… and {more} more `{}`: --json lists all", "", finding.id)?;
         }
     }
     overview(out, screen, report)
@@ -47,8 +47,13 @@ fn headline(out: &mut impl Write, screen: &Screen, report: &Report) -> io::Resul
         Some(_) => "nothing wants attention; worth knowing:",
         None => "nothing wants attention",
     };
-    let host = printable(&report.taken.hostname);
-    writeln!(out, "{verdict}{:padding$}{host}: {}", "", printable(headline))
+    let text = printable(&format!("{}: {headline}", report.taken.hostname));
+    let mut lead = format!("{verdict}{:padding$}", "");
+    for line in wrap(&text, screen.width().saturating_sub(VERDICT)) {
+        writeln!(out, "{lead}{line}")?;
+        lead = " ".repeat(VERDICT);
+    }
+    Ok(())
 }
 
 fn draw_finding(out: &mut impl Write, screen: &Screen, finding: &Finding) -> io::Result<()> {
