@@ -20,7 +20,7 @@ pub fn find() -> (Tracking, Vec<Gap>) {
     let mut gaps = Vec::new();
     let mut tracking = Tracking { trackers: Vec::new(), complete: true };
     match RulesetSummary::read() {
-        Ok(summary) => tracking.trackers.extend(rules::trackers(&summary.unwrap_or_default())),
+        Ok(summary) => rules::add(&summary.unwrap_or_default(), &mut tracking),
         Err(error) => {
             tracking.complete = false;
             gaps.push(unread_rules(&error));
@@ -29,11 +29,6 @@ pub fn find() -> (Tracking, Vec<Gap>) {
     legacy::add(Path::new("/"), &mut tracking);
     add_parameter(&mut tracking);
     (tracking, gaps)
-}
-
-/// What a summary of nftables rules says; exposed for summaries taken elsewhere.
-pub fn of_rules(summary: &RulesetSummary) -> Vec<Tracker> {
-    rules::trackers(summary)
 }
 
 fn unread_rules(error: &ctkeeper_netlink::Error) -> Gap {

@@ -168,6 +168,9 @@ pub enum Expression {
     Verdict(Verdict),
     /// Drops and tells the sender.
     Reject,
+    /// Writes to the packet or to what the kernel keeps with it (`meta mark set`, `ip dscp set`), by
+    /// the kernel's name of the expression: `meta`, `payload`, `exthdr`.
+    PacketWrite(String),
     /// Anything else, by the kernel's name.
     Other(String),
 }
@@ -421,6 +424,7 @@ fn expression(element: &Attribute<'_>) -> Result<Expression, Malformed> {
         "match" => Expression::Match(text(data, 1)?),
         "target" => Expression::Target(text(data, 1)?),
         "reject" => Expression::Reject,
+        "meta" | "payload" | "exthdr" if !reads(data.clone())? => Expression::PacketWrite(name),
         "immediate" => immediate(data)?.unwrap_or(Expression::Other(name)),
         _ => Expression::Other(name),
     })
@@ -433,6 +437,13 @@ fn conntrack(data: Attributes<'_>) -> Result<Expression, Malformed> {
     let writes = find(data, SOURCE_REGISTER)?.is_some();
     let key = ConntrackKey(key);
     Ok(if writes { Expression::ConntrackWrite(key) } else { Expression::ConntrackRead(key) })
+}
+
+/// Whether a `meta`, `payload` or `exthdr` puts what it reads into a register
+/// (`NFTA_META_DREG`, `NFTA_PAYLOAD_DREG`, `NFTA_EXTHDR_DREG`); without one it writes.
+fn reads(data: Attributes<'_>) -> Result<bool, Malformed> {
+    const DESTINATION_REGISTER: u16 = 1;
+    Ok(find(data, DESTINATION_REGISTER)?.is_some())
 }
 
 fn translation(data: Attributes<'_>) -> Result<Expression, Malformed> {

@@ -179,6 +179,45 @@ const RULESETS: &[(&str, bool, Option<bool>)] = &[
         Some(true),
     ),
     (
+        "table ip t { chain c { type route hook output priority 0; ct state new meta mark set 1\n}\n}",
+        true,
+        Some(true),
+    ),
+    (
+        "table ip t { chain c { type filter hook output priority 0; ct state new ip dscp set cs1\n}\n}",
+        true,
+        Some(true),
+    ),
+    (
+        "table ip t { chain c { type filter hook input priority 0; ct state new log\n}\n}",
+        true,
+        Some(true),
+    ),
+    (
+        "table ip t { chain c { type filter hook prerouting priority -150; \
+         ct state new udp dport 9 tproxy to :9\n}\n}",
+        true,
+        Some(true),
+    ),
+    (
+        "table ip t { set s { type ipv4_addr; flags dynamic; timeout 1m; }\n\
+         chain c { type filter hook input priority 0; ct state new add @s { ip saddr }\n}\n}",
+        true,
+        Some(true),
+    ),
+    (
+        "table ip t { chain c { type filter hook input priority 0; ct state established accept\n\
+         meta mark set 1\n}\n}",
+        true,
+        None,
+    ),
+    (
+        "table ip t { chain c { type filter hook input priority 0; \
+         meta mark 1 udp dport 9 ip dscp cs0 ct state { new, established } counter accept\n}\n}",
+        true,
+        Some(false),
+    ),
+    (
         "table ip t { chain c { type filter hook input priority 0; ct mark set 1\n}\n}",
         true,
         Some(true),

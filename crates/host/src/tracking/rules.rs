@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ctkeeper_netlink::nftables::{
     Chain, ConntrackKey, Expression, ObjectKind, Rule, RuleFamily, RulesetSummary, Verdict,
 };
-use ctkeeper_snapshot::Tracker;
+use ctkeeper_snapshot::{Tracker, Tracking};
 
 /// Keys of `ct` that only matter to a filter: `state`, `direction`, `status`.
 const FILTER_KEYS: [ConntrackKey; 3] = [ConntrackKey(0), ConntrackKey(1), ConntrackKey(2)];
@@ -34,34 +34,120 @@ const ACTING_TARGETS: [&str; 10] = [
 /// iptables targets that drop.
 const DROPPING_TARGETS: [&str; 2] = ["REJECT", "TARPIT"];
 
+/// iptables matches that leave something behind for other rules; all others only compare.
+const LASTING_MATCHES: [&str; 3] = ["recent", "hashlimit", "rateest"];
+
+/// Expressions that compare, compute or count, by the kernel's names: nothing comes of them alone.
+const HARMLESS: [&str; 21] = [
+    "bitwise",
+    "byteorder",
+    "cmp",
+    "counter",
+    "exthdr",
+    "fib",
+    "hash",
+    "immediate",
+    "last",
+    "limit",
+    "lookup",
+    "meta",
+    "numgen",
+    "osf",
+    "payload",
+    "quota",
+    "range",
+    "rt",
+    "socket",
+    "tunnel",
+    "xfrm",
+];
+
+/// Expressions that do something with a packet, by the kernel's names.
+const ACTING: [&str; 6] = ["queue", "log", "tproxy", "dynset", "dup", "fwd"];
+
+/// `NFT_OBJECT_COUNTER`, `NFT_OBJECT_QUOTA` and `NFT_OBJECT_LIMIT`.
+const HARMLESS_OBJECTS: [ObjectKind; 3] =
+    [ObjectKind::Other(1), ObjectKind::Other(2), ObjectKind::Other(4)];
+
+/// Verdict of `queue` in rules that iptables made (`NF_QUEUE`, the queue's number above).
+const QUEUE: i32 = 3;
+
 /// Families whose packets pass connection tracking.
 const FAMILIES: [RuleFamily; 4] = [RuleFamily(1), RuleFamily(2), RuleFamily(7), RuleFamily(10)];
 
 /// Trackers shown of one place: a ruleset of Kubernetes has thousands alike.
 const SHOWN: usize = 64;
 
-/// Every rule that turned tracking on. Of more than sixty-four, those that need it come first and
-/// the rest is left out.
-pub(super) fn trackers(summary: &RulesetSummary) -> Vec<Tracker> {
-    let drops = drops(summary);
-    let mut found: Vec<_> =
-        summary.rules.iter().filter_map(|rule| tracker(summary, rule, drops)).collect();
-    found.sort_by_key(|tracker| !tracker.needed);
+/// Adds every rule that turned tracking on, and takes [`Tracking::complete`] back where one may act
+/// on tracking in a way that is not known here. Of more than sixty-four, those that need it come
+/// first and the rest is left out.
+pub(super) fn add(summary: &RulesetSummary, tracking: &mut Tracking) {
+    let ruleset = Ruleset::new(summary);
+    let mut found: Vec<_> = summary.rules.iter().filter_map(|rule| ruleset.tracker(rule)).collect();
+    tracking.complete &= found.iter().all(|(_, effect)| *effect != Effect::Unclear);
+    found.sort_by_key(|(tracker, _)| !tracker.needed);
     found.truncate(SHOWN);
-    found
+    tracking.trackers.extend(found.into_iter().map(|(tracker, _)| tracker));
 }
 
-fn tracker(summary: &RulesetSummary, rule: &Rule, ruleset_drops: bool) -> Option<Tracker> {
-    let uses: Vec<_> = rule.expressions.iter().filter_map(usage).collect();
-    let drops = ruleset_drops || has_verdict_map(rule);
-    let needed = uses.iter().any(|(_, need)| *need == Need::Always || drops);
-    let mut what: Vec<String> = uses.into_iter().map(|(what, _)| what).collect();
-    what.dedup();
-    (!what.is_empty()).then(|| Tracker {
-        place: place(summary, rule),
-        what: what.join(", "),
-        needed,
-    })
+/// What comes of a rule or of one of its expressions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    /// Nothing that anybody could tell.
+    None,
+    /// Perhaps something.
+    Unclear,
+    /// Something: packets are dropped, marked, queued or logged.
+    Acts,
+}
+
+/// The rules, and what comes of all of them together.
+struct Ruleset<'a> {
+    summary: &'a RulesetSummary,
+    /// Whether something drops packets that tracking may have seen.
+    drops: bool,
+    /// The most that comes of any rule that packets meet after tracking: a rule that accepts,
+    /// returns or jumps decides whether a packet meets it.
+    most: Effect,
+}
+
+impl<'a> Ruleset<'a> {
+    fn new(summary: &'a RulesetSummary) -> Self {
+        let tracked = tracked_rules(summary);
+        let effects = tracked.iter().flat_map(|rule| &rule.expressions).map(effect);
+        Self {
+            summary,
+            drops: drops(summary, &tracked),
+            most: effects.max().unwrap_or(Effect::None),
+        }
+    }
+
+    /// The rule, if it turned tracking on, and what comes of its tracking.
+    fn tracker(&self, rule: &Rule) -> Option<(Tracker, Effect)> {
+        let uses: Vec<_> = rule.expressions.iter().filter_map(usage).collect();
+        let always = uses.iter().any(|(_, need)| *need == Need::Always);
+        let effect = if always { Effect::Acts } else { self.effect(rule) };
+        let mut what: Vec<String> = uses.into_iter().map(|(what, _)| what).collect();
+        what.dedup();
+        let tracker = || Tracker {
+            place: place(self.summary, rule),
+            what: what.join(", "),
+            needed: effect == Effect::Acts,
+        };
+        (!what.is_empty()).then(|| (tracker(), effect))
+    }
+
+    /// What comes of a rule that only asks for the state of tracking.
+    fn effect(&self, rule: &Rule) -> Effect {
+        if self.drops || has_verdict_map(rule) {
+            return Effect::Acts;
+        }
+        let own = rule.expressions.iter().map(effect).max().unwrap_or(Effect::None);
+        let decides = rule.expressions.iter().any(is_way);
+        // What is met by some packets only may still be what all of them meet.
+        let met = if decides { self.most.min(Effect::Unclear) } else { Effect::None };
+        own.max(met)
+    }
 }
 
 /// When a use of tracking acts on something.
@@ -69,15 +155,15 @@ fn tracker(summary: &RulesetSummary, rule: &Rule, ruleset_drops: bool) -> Option
 enum Need {
     /// By itself.
     Always,
-    /// Where something is dropped: a filter that drops nothing decides nothing.
-    WhereDropped,
+    /// Where something comes of the rules: a filter by which nothing happens decides nothing.
+    WhereActed,
 }
 
 fn usage(expression: &Expression) -> Option<(String, Need)> {
     let always = |what: &str| Some((what.to_owned(), Need::Always));
     match expression {
         Expression::ConntrackRead(key) if FILTER_KEYS.contains(key) => {
-            Some((format!("ct {}", key.name()), Need::WhereDropped))
+            Some((format!("ct {}", key.name()), Need::WhereActed))
         }
         Expression::ConntrackRead(key) => Some((format!("ct {}", key.name()), Need::Always)),
         Expression::ConntrackWrite(key) => Some((format!("ct {} set", key.name()), Need::Always)),
@@ -90,7 +176,7 @@ fn usage(expression: &Expression) -> Option<(String, Need)> {
         Expression::SynProxy => always("synproxy"),
         Expression::Object(kind, _) => object(*kind).and_then(always),
         Expression::Match(name) if FILTER_MATCHES.contains(&name.as_str()) => {
-            Some((name.clone(), Need::WhereDropped))
+            Some((name.clone(), Need::WhereActed))
         }
         Expression::Match(name) if ACTING_MATCHES.contains(&name.as_str()) => always(name),
         Expression::Target(name) if ACTING_TARGETS.contains(&name.as_str()) => always(name),
@@ -109,19 +195,56 @@ fn object(kind: ObjectKind) -> Option<&'static str> {
     }
 }
 
-/// Whether anything in the ruleset drops packets that tracking may have seen.
-fn drops(summary: &RulesetSummary) -> bool {
-    let (early, late): (Vec<_>, Vec<_>) =
-        summary.chains.iter().partition(|chain| is_before_tracking(chain));
-    let early: HashSet<_> = early.into_iter().map(|c| (c.family, &c.table, &c.name)).collect();
-    let by_policy =
-        |chain: &&Chain| is_tracked(chain.family) && chain.policy == Some(Verdict::Drop);
-    let by_rule = |rule: &Rule| {
-        is_tracked(rule.family)
-            && rule.expressions.iter().any(is_drop)
-            && !early.contains(&(rule.family, &rule.table, &rule.chain))
+/// What an expression does by itself. What uses tracking is judged by [`usage`].
+fn effect(expression: &Expression) -> Effect {
+    let known = |is_harmless: bool| if is_harmless { Effect::None } else { Effect::Unclear };
+    match expression {
+        expression if is_drop(expression) => Effect::Acts,
+        // Every target of iptables does something.
+        Expression::PacketWrite(_) | Expression::Target(_) => Effect::Acts,
+        Expression::Verdict(Verdict::Other(code)) if code & 0xff == QUEUE => Effect::Acts,
+        Expression::Verdict(Verdict::Other(code)) => known(*code < 0),
+        Expression::Other(name) if ACTING.contains(&name.as_str()) => Effect::Acts,
+        Expression::Other(name) => known(HARMLESS.contains(&name.as_str())),
+        Expression::Object(kind, _) => known(HARMLESS_OBJECTS.contains(kind)),
+        Expression::Match(name) => known(!LASTING_MATCHES.contains(&name.as_str())),
+        Expression::ConntrackRead(_)
+        | Expression::Lookup { is_verdict: false, .. }
+        | Expression::Notrack
+        | Expression::Verdict(_) => Effect::None,
+        _ => Effect::Unclear,
+    }
+}
+
+/// Whether an expression decides which rules a packet meets.
+fn is_way(expression: &Expression) -> bool {
+    matches!(
+        expression,
+        Expression::Verdict(
+            Verdict::Accept | Verdict::Return | Verdict::Jump(_) | Verdict::Goto(_)
+        )
+    )
+}
+
+/// The rules that packets meet after tracking.
+fn tracked_rules(summary: &RulesetSummary) -> Vec<&Rule> {
+    let early = summary.chains.iter().filter(|chain| is_before_tracking(chain));
+    let early: HashSet<_> = early.map(|c| (c.family, &c.table, &c.name)).collect();
+    let is_late = |rule: &&Rule| {
+        is_tracked(rule.family) && !early.contains(&(rule.family, &rule.table, &rule.chain))
     };
-    late.iter().any(by_policy) || summary.rules.iter().any(by_rule)
+    summary.rules.iter().filter(is_late).collect()
+}
+
+/// Whether anything in the ruleset drops packets that tracking may have seen.
+fn drops(summary: &RulesetSummary, tracked: &[&Rule]) -> bool {
+    let by_policy = |chain: &Chain| {
+        is_tracked(chain.family)
+            && !is_before_tracking(chain)
+            && chain.policy == Some(Verdict::Drop)
+    };
+    summary.chains.iter().any(by_policy)
+        || tracked.iter().flat_map(|rule| &rule.expressions).any(is_drop)
 }
 
 fn is_drop(expression: &Expression) -> bool {
@@ -187,8 +310,27 @@ mod tests {
         }
     }
 
+    fn tracking(summary: &RulesetSummary) -> Tracking {
+        let mut tracking = Tracking { trackers: Vec::new(), complete: true };
+        add(summary, &mut tracking);
+        tracking
+    }
+
+    fn trackers(summary: &RulesetSummary) -> Vec<Tracker> {
+        tracking(summary).trackers
+    }
+
     fn needed(rules: &[&[Expression]], policy: Verdict) -> Vec<bool> {
         trackers(&summary(rules, policy)).iter().map(|tracker| tracker.needed).collect()
+    }
+
+    /// Whether tracking is needed; `None` where that is left open.
+    fn judged(rules: &[&[Expression]]) -> Option<bool> {
+        tracking(&summary(rules, Verdict::Accept)).needed()
+    }
+
+    fn other(name: &str) -> Expression {
+        Expression::Other(name.to_owned())
     }
 
     const STATE: Expression = Expression::ConntrackRead(ConntrackKey(0));
@@ -204,6 +346,46 @@ mod tests {
         assert_eq!(needed(&[&[STATE, map]], Verdict::Accept), [true]);
         let matched = Expression::Match("state".to_owned());
         assert_eq!(needed(&[&[matched, ACCEPT]], Verdict::Accept), [false]);
+    }
+
+    #[test]
+    fn a_state_that_something_is_done_by_is_needed() {
+        let acting = ["queue", "log", "tproxy", "dynset", "dup", "fwd"].map(other);
+        let by_iptables =
+            ["MARK", "NFQUEUE", "LOG"].map(|name| Expression::Target(name.to_owned()));
+        let queue = Expression::Verdict(Verdict::Other(QUEUE | 7 << 16));
+        let mark = Expression::PacketWrite("meta".to_owned());
+        for expression in acting.into_iter().chain(by_iptables).chain([queue, mark]) {
+            let rule = [STATE, other("immediate"), expression];
+            assert_eq!(judged(&[&rule]), Some(true), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_open() {
+        let recent = Expression::Match("recent".to_owned());
+        let secmark = Expression::Object(ObjectKind::Other(8), "o".to_owned());
+        for expression in [other("new"), recent, secmark] {
+            assert_eq!(judged(&[&[STATE, expression.clone()]]), None, "{expression:?}");
+        }
+        let plain = ["meta", "payload", "cmp", "bitwise", "counter", "limit"].map(other);
+        let rule = [&[STATE][..], &plain, &[ACCEPT]].concat();
+        assert_eq!(judged(&[&rule]), Some(false));
+    }
+
+    #[test]
+    fn a_state_that_decides_what_is_met_is_left_open() {
+        let mark = Expression::PacketWrite("meta".to_owned());
+        let jump = Expression::Verdict(Verdict::Jump("d".to_owned()));
+        for way in [ACCEPT, jump] {
+            assert_eq!(
+                judged(&[&[STATE, way.clone()], std::slice::from_ref(&mark)]),
+                None,
+                "{way:?}"
+            );
+            assert_eq!(judged(&[&[STATE, way], &[other("counter")]]), Some(false));
+        }
+        assert_eq!(judged(&[&[STATE, other("counter")], &[mark]]), Some(false));
     }
 
     #[test]
