@@ -49,7 +49,8 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Look into this network namespace: a name, pid, path or inode, or `all`
+    /// Look into this network namespace: a name, pid, path or inode; `current`, `host` (the initial
+    /// one) or `all`
     #[arg(long, global = true, value_name = "NAME|PID|PATH|INODE|all")]
     pub(crate) netns: Option<String>,
 

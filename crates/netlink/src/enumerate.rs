@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::netns::{NAME_FOLDERS, Namespace, NamespaceSelector};
+use crate::netns::{self, NAME_FOLDERS, Namespace, NamespaceSelector};
 
 /// How many processes of a namespace are kept.
 const KEPT_PROCESSES: usize = 8;
@@ -98,6 +98,29 @@ pub(crate) fn open_inode(inode: u64) -> Result<Namespace, Error> {
         }
     }
     Err(gone(inode, "no process is in it, and it is mounted nowhere that is visible from here"))
+}
+
+/// Opens the initial namespace: ours if we are in it, else the one that shows itself as such when
+/// it is entered.
+pub(crate) fn open_initial() -> Result<Namespace, Error> {
+    if netns::in_initial() {
+        return Namespace::current();
+    }
+    let mut failure = None;
+    for found in enumerate().namespaces {
+        let looked = found.open().and_then(|namespace| {
+            netns::enter(&namespace, |_| netns::in_initial()).map(|initial| (namespace, initial))
+        });
+        match looked {
+            Ok((namespace, true)) => return Ok(namespace),
+            Err(error) if error.is_permission() => failure = Some(error),
+            _ => {}
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::NamespaceNotFound {
+        selector: NamespaceSelector::Host,
+        reason: "none of those that are visible from here is the initial one".to_owned(),
+    }))
 }
 
 fn gone(inode: u64, reason: &str) -> Error {

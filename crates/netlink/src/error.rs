@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::availability::Availability;
-use crate::netns::NamespaceSelector;
+use crate::netns::{self, NamespaceSelector};
 use crate::wire::Malformed;
 
 /// What was asked of the kernel.
@@ -159,7 +159,11 @@ impl Error {
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::NamespaceAccess { action, errno, .. } if errno.is_permission() => {
-                Some(if *action == "enter" { ENTERING } else { OPENING })
+                Some(match *action {
+                    "enter" => ENTERING,
+                    _ if netns::may_look_into_processes() => HIDDEN,
+                    _ => OPENING,
+                })
             }
             Self::Kernel { operation, errno, .. } => remedy(*operation, *errno),
             _ => None,
@@ -189,6 +193,7 @@ impl Error {
 const ENTERING: &str =
     "entering a network namespace needs CAP_SYS_ADMIN: run as root, or name no namespace";
 const OPENING: &str = "the namespaces of other users' processes need CAP_SYS_PTRACE: run as root";
+const HIDDEN: &str = "this process hides its namespace even from root: name it in another way";
 
 /// An error number of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -23,6 +23,9 @@ use crate::sys;
 /// follows them. On current systems `/var/run` is `/run`.
 pub const NAME_FOLDERS: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
 
+/// What the initial namespace is called.
+const HOST: &str = "host";
+
 /// The calling thread's own namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
@@ -32,13 +35,15 @@ const MAX_PID: u64 = 4 * 1024 * 1024;
 
 /// How a user names a network namespace.
 ///
-/// From text: `current`; a number (a process id up to 4,194,304, an inode above); `pid:N`,
+/// From text: `current`; `host`; a number (a process id up to 4,194,304, an inode above); `pid:N`,
 /// `inode:N`, `net:[N]` as `readlink` shows it; anything with a slash is a path; anything else is a
-/// name under [`NAME_FOLDERS`].
+/// name under [`NAME_FOLDERS`]. A name `host` there goes before the host's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NamespaceSelector {
     /// The calling thread's own.
     Current,
+    /// The initial one, in which the host's network cards are; or one that is named `host`.
+    Host,
     /// A name, as `ip netns` gives it.
     Name(String),
     /// That of a process.
@@ -67,6 +72,7 @@ impl FromStr for NamespaceSelector {
         }
         match text {
             "current" => Ok(Self::Current),
+            HOST => Ok(Self::Host),
             "" | "." | ".." => Err(unreadable(text)),
             digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Ok(match numbered(text, digits)? {
@@ -86,7 +92,7 @@ fn numbered(text: &str, number: &str) -> Result<u64, Error> {
 fn unreadable(text: &str) -> Error {
     Error::NamespaceNotFound {
         selector: NamespaceSelector::Name(text.to_owned()),
-        reason: "give a name, a process id, a path, net:[INODE] or current".to_owned(),
+        reason: "give a name, a process id, a path, net:[INODE], current, host or all".to_owned(),
     }
 }
 
@@ -94,6 +100,7 @@ impl fmt::Display for NamespaceSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Current => f.write_str("current"),
+            Self::Host => f.write_str(HOST),
             Self::Name(name) => f.write_str(name),
             Self::Pid(pid) => write!(f, "pid:{pid}"),
             Self::Path(path) => write!(f, "{}", path.display()),
@@ -115,6 +122,8 @@ impl Namespace {
     pub fn open(selector: &NamespaceSelector) -> Result<Self, Error> {
         match selector {
             NamespaceSelector::Current => Self::current(),
+            NamespaceSelector::Host if named_path(HOST).is_some() => Self::named(HOST),
+            NamespaceSelector::Host => crate::enumerate::open_initial(),
             NamespaceSelector::Name(name) => Self::named(name),
             NamespaceSelector::Pid(pid) => Self::of_process(*pid),
             NamespaceSelector::Path(path) => Self::at(path, selector),
@@ -166,8 +175,7 @@ impl Namespace {
 
     fn named(name: &str) -> Result<Self, Error> {
         let selector = NamespaceSelector::Name(name.to_owned());
-        let mut paths = NAME_FOLDERS.iter().map(|folder| Path::new(folder).join(name));
-        match paths.find(|path| path.exists()) {
+        match named_path(name) {
             Some(path) => Self::at(&path, &selector),
             None => Err(Error::NamespaceNotFound {
                 selector,
@@ -201,6 +209,25 @@ impl Namespace {
             other => other,
         })
     }
+}
+
+/// The file that names a namespace.
+fn named_path(name: &str) -> Option<PathBuf> {
+    NAME_FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists())
+}
+
+/// Whether the calling thread is in the initial namespace: `netdev_budget` is registered for
+/// `init_net` alone (`net/core/sysctl_net_core.c`, Linux 6.12), and `/proc/sys/net` follows the
+/// thread.
+pub(crate) fn in_initial() -> bool {
+    Path::new("/proc/sys/net/core/netdev_budget").exists()
+}
+
+/// Whether the calling thread may look into every process (`CAP_SYS_PTRACE`). A process whose
+/// namespace it cannot tell all the same hides it even from root.
+pub fn may_look_into_processes() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_PTRACE))
 }
 
 fn missing(path: &Path, selector: &NamespaceSelector) -> String {
@@ -282,6 +309,7 @@ mod tests {
     fn selectors_read_as_they_are_written() {
         let cases = [
             ("current", NamespaceSelector::Current),
+            ("host", NamespaceSelector::Host),
             ("blue", NamespaceSelector::Name("blue".to_owned())),
             ("cni-4f2a", NamespaceSelector::Name("cni-4f2a".to_owned())),
             ("1", NamespaceSelector::Pid(1)),

@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         case("unknown_namespaces_are_errors", KERNEL, manners::unknown_namespaces_are_errors),
         case("without_privilege_it_says_so", UNPRIVILEGED, manners::without_privilege_it_says_so),
         case("all_namespaces_with_their_names", KERNEL, manners::all_namespaces_with_their_names),
+        case("host_is_the_initial_namespace", KERNEL, manners::host_is_the_initial_namespace),
+        case("shared_causes_are_named_once", UNPRIVILEGED, manners::shared_causes_are_named_once),
         case("namespaces_may_come_and_go", KERNEL, manners::namespaces_may_come_and_go),
         case("a_terminal_gets_columns", TERMINAL, manners::a_terminal_gets_columns),
         case("hostile_names_stay_harmless", TERMINAL, manners::hostile_names_stay_harmless),

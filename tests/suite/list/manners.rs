@@ -112,9 +112,52 @@ pub(crate) fn all_namespaces_with_their_names() -> anyhow::Result<()> {
             ensure!(listed == entries, "{format}: {listed} of {entries}");
         }
     }
-    let counts = run(&mut ctkeeper(&["count", "--netns", "all", "--json"]))?.stdout;
+    let output = run(&mut ctkeeper(&["count", "--netns", "all", "--json"]))?;
+    // Root sees all that can be seen: there is nothing to advise.
+    ensure!(output.stderr.is_empty(), "{}", output.stderr);
+    let counts = output.stdout;
     let expected = format!("{{\"namespace\":\"{}\",\"entries\":5,\"table\":5,", other.name());
     ensure!(counts.lines().any(|line| line.starts_with(&expected)), "{counts}");
+    Ok(())
+}
+
+/// `host` is the initial namespace from anywhere, unless something else was given that name.
+pub(crate) fn host_is_the_initial_namespace() -> anyhow::Result<()> {
+    let namespace = Namespace::create()?;
+    fill(&namespace, 0, 3, ESTABLISHED)?;
+    let count = format!("{} count --netns host src 10.128.0.0/16", ctkeeper_path().display());
+    let named = format!(
+        "mount -t tmpfs none /run/netns && touch /run/netns/host && \
+         mount --bind /proc/self/ns/net /run/netns/host && {count}"
+    );
+    for (script, expected) in [(&count, "0\n"), (&named, "3\n")] {
+        let output = namespace.run("unshare", &["-m", "sh", "-c", script])?;
+        ensure!(output == expected, "{script}: {output}");
+    }
+    let output = run(&mut ctkeeper(&["count", "--netns", "net:[x]"]))?;
+    ensure!(output.stderr.contains("current, host or all"), "{}", output.stderr);
+    Ok(())
+}
+
+/// One line for all namespaces that fail alike, and a word about those that cannot be seen.
+pub(crate) fn shared_causes_are_named_once() -> anyhow::Result<()> {
+    let _others = Namespace::create_many(4)?;
+    let without = |capability: &str| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--bounding-set", capability, "--inh-caps", capability]);
+        run(setpriv.arg(ctkeeper_path()).args(["count", "--netns", "all"]))
+    };
+    let output = without("-sys_admin")?;
+    ensure!(output.code == Some(1), "{output:?}");
+    let failures: Vec<_> = output.stderr.lines().filter(|line| line.contains("enter")).collect();
+    ensure!(failures.len() == 1, "{}", output.stderr);
+    ensure!(
+        failures[0].contains(" more): cannot enter: Operation not permitted; "),
+        "{failures:?}"
+    );
+    ensure!(!output.stderr.contains("net:[0]"), "{failures:?}");
+    let output = without("-sys_ptrace")?;
+    ensure!(output.stderr.contains("hidden (seeing all of them needs root)"), "{output:?}");
     Ok(())
 }
 
