@@ -28,9 +28,10 @@ use modprobe::{Hashsize, Modprobe};
 use sysctl_files::SysctlFiles;
 use tree::{Tree, is_missing};
 
-pub use kernel::{kernel_default, round_up};
+pub use kernel::{MOST_BUCKETS, kernel_default, round_up};
+pub use modprobe::{COMMAND_LINE, without_hashsize};
 pub use number::{kernel_integer, module_parameter};
-pub use sysctl_files::{Line, Lines, lines, outcome};
+pub use sysctl_files::{Line, Lines, gives, lines, outcome};
 
 /// What runs now: files are judged against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,7 +157,7 @@ fn with_former(sysctl: &SysctlFiles, key: SettingKey, release: &str) -> (Lines, 
 }
 
 fn command_line(tree: &Tree<'_>, gaps: &mut Vec<Gap>) -> String {
-    let path = Path::new(modprobe::COMMAND_LINE);
+    let path = Path::new(COMMAND_LINE);
     match tree.read(path) {
         Ok(content) => String::from_utf8_lossy(&content.bytes).into_owned(),
         Err(error) => {

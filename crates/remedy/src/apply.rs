@@ -13,7 +13,7 @@ use ctkeeper_snapshot::{SettingKey, Snapshot};
 use backward::backward;
 
 use crate::error::Error;
-use crate::journal::{Change, ChangeState, FOLDER, Journal, needs_recovery};
+use crate::journal::{Change, ChangeState, FOLDER, Journal, changes, needs_recovery};
 use crate::plan::{Plan, Refusal, RunningStep, unsettled};
 use crate::root::Root;
 use crate::time;
@@ -96,9 +96,13 @@ pub fn apply(plan: &Plan, hands: &mut Hands<'_>) -> Result<Change, Error> {
 /// Takes a change back, the last one that was made if none is named: files and running values
 /// become exactly what they were. `force` does so over changes of others, and keeps a copy of them.
 pub fn undo(id: Option<&str>, force: bool, hands: &mut Hands<'_>) -> Result<Change, Error> {
+    if !needs_recovery(hands.root)? {
+        // Where nothing can be undone, no journal is made either.
+        undo::find_done(id, changes(hands.root)?)?;
+    }
     let journal = Journal::open(hands.root)?;
     recover_all(&journal, hands, force)?;
-    let mut change = undo::find_done(id, &journal)?;
+    let mut change = undo::find_done(id, journal.changes()?)?;
     undo::check_unchanged(&change, force, hands)?;
     let back = backward::way_back(&change, force, hands)?;
     undo::check_above_count(&change, &back.steps, hands)?;

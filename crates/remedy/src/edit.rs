@@ -1,6 +1,6 @@
 //! What files will hold: our own with their header, somebody else's with a line commented out.
 
-use ctkeeper_snapshot::SettingKey;
+use ctkeeper_host::settings;
 
 use crate::plan::{FileStep, Plan};
 use ctkeeper_flow::hostile::masked;
@@ -39,6 +39,11 @@ pub(crate) fn own_file(lines: &[String], why: &str, plan: &Plan, stamp: &Stamp) 
 pub(crate) enum EditError {
     #[error("the line does not say what it did when this was planned; run `ctkeeper fix` again")]
     Changed,
+    #[error(
+        "programs that read this file disagree about where its lines end (a carriage return or NUL \
+         within a line); edit it by hand, then run `ctkeeper fix` again"
+    )]
+    Ends,
     #[error("the line is continued over several; edit it by hand, then run `ctkeeper fix` again")]
     Continued,
 }
@@ -57,15 +62,20 @@ pub(crate) fn without_line(
         content.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
     let index = (*line as usize).checked_sub(1).ok_or(EditError::Changed)?;
     let continued = index.checked_sub(1).and_then(|i| lines.get(i)).is_some_and(|l| continues(l));
-    let old = lines.get_mut(index).ok_or(EditError::Changed)?;
+    let reason = if ends_are_odd(content) { EditError::Ends } else { EditError::Changed };
+    let old = lines.get_mut(index).ok_or(reason)?;
     let text = String::from_utf8_lossy(old).into_owned();
     let rest = if *module_option {
         if continued || continues(old) {
             return Err(EditError::Continued);
         }
-        without_option(&text, value).ok_or(EditError::Changed)?
+        settings::without_hashsize(&text, value).ok_or(reason)?
     } else {
-        sets(&text, *key, value).then(String::new).ok_or(EditError::Changed)?
+        let is_it = settings::gives(old, *key, value);
+        if is_it && ends_are_odd(old) {
+            return Err(EditError::Ends);
+        }
+        is_it.then(String::new).ok_or(reason)?
     };
     let mut new = format!("# commented out by {}: ", stamp.signature()).into_bytes();
     new.extend_from_slice(old);
@@ -84,32 +94,16 @@ fn continues(line: &[u8]) -> bool {
     line.trim_ascii_end().ends_with(b"\\")
 }
 
-/// Whether a sysctl line gives this value. The key may be written with slashes or as the alias.
-fn sets(line: &str, key: SettingKey, value: &str) -> bool {
-    let Some((name, given)) = line.split_once('=') else { return false };
-    let name = name.trim().trim_start_matches('-').trim_start().replace('/', ".");
-    let last = key.sysctl().rsplit('.').next().unwrap_or_default();
-    let names_it = name.ends_with(last) || name.contains('*');
-    given.trim() == value && names_it && !name.starts_with(['#', ';'])
-}
-
-/// An `options nf_conntrack …` line without its bucket option; empty when nothing else is on it.
-fn without_option(line: &str, value: &str) -> Option<String> {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let ["options", module, options @ ..] = words.as_slice() else { return None };
-    let option = format!("hashsize={value}");
-    if !options.contains(&option.as_str()) {
-        return None;
-    }
-    let others: Vec<_> = options.iter().filter(|word| **word != option).copied().collect();
-    Some(match others.as_slice() {
-        [] => String::new(),
-        others => format!("options {module} {}", others.join(" ")),
-    })
+/// Whether a line holds what ends a line for systemd alone, or hides the rest from procps alone.
+fn ends_are_odd(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    lines
+        .any(|line| line.strip_suffix(b"\r").unwrap_or(line).iter().any(|b| matches!(b, b'\r' | 0)))
 }
 
 #[cfg(test)]
 mod tests {
+    use ctkeeper_snapshot::SettingKey;
     use proptest::prelude::*;
 
     use super::*;
@@ -145,6 +139,8 @@ mod tests {
             "-net/netfilter/nf_conntrack_max=600000",
             "  net.nf_conntrack_max =600000  ",
             "net.netfilter.* = 600000",
+            "net.netfilter.nf_conntrack_ma? = 600000",
+            "net/netfilter/nf_conntrack_m[a-c]x = 600000\r",
         ] {
             let content = format!("# max\n{line}\nvm.swappiness = 1\n");
             let expected = format!("# max\n# commented out by SIGNED: {line}\nvm.swappiness = 1\n");
@@ -160,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_readers_take_apart_differently_are_left_to_people() {
+        let line = "net.netfilter.nf_conntrack_max=1";
+        for content in [format!("a=1\r{line}\n"), format!("a=1\r\n{line}\0{line}\n")] {
+            assert_eq!(edited(&content, 2, "1", false), Err(EditError::Ends), "{content:?}");
+        }
+    }
+
+    #[test]
     fn a_line_that_changed_meanwhile_is_not_touched() {
         let content = "# net.netfilter.nf_conntrack_max = 1\nvm.swappiness = 1\nnf_conntrack_max\n";
         for line in 0..6 {
@@ -172,6 +176,9 @@ mod tests {
         let content = "options nf_conntrack hashsize=512 acct=1\n";
         let expected = format!("# commented out by SIGNED: {content}options nf_conntrack acct=1\n");
         assert_eq!(edited(content, 1, "512", true), Ok(expected));
+        let quoted = "options nf-conntrack hashsize=\"512\" acct=1 hashsize=9\n";
+        let expected = format!("# commented out by SIGNED: {quoted}options nf-conntrack acct=1\n");
+        assert_eq!(edited(quoted, 1, "512", true), Ok(expected));
         let alone = "options nf_conntrack hashsize=512\n";
         let expected = format!("# commented out by SIGNED: {alone}");
         assert_eq!(edited(alone, 1, "512", true), Ok(expected));

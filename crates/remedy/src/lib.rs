@@ -23,8 +23,8 @@ pub use journal::{
     CHANGE_SCHEMA, Change, ChangeState, FOLDER as JOURNAL_FOLDER, FileChange, changes, unfinished,
 };
 pub use plan::{
-    About, Access, BUCKETS_STEP, FileStep, LIMIT_LARGEST, MODPROBE_FILE, MODULES_LOAD_FILE,
-    MemoryProof, PLAN_SCHEMA, Persist, Plan, Reason, Refusal, Request, RunningStep, SYSCTL_FILE,
+    About, Access, FileStep, LIMIT_LARGEST, MODPROBE_FILE, MODULES_LOAD_FILE, MemoryProof,
+    PLAN_SCHEMA, Persist, Plan, Reason, Refusal, Request, RunningStep, SYSCTL_FILE,
     buckets_in_kernel, plan,
 };
 pub use root::{Bytes, FileError, FileState, RegularFile, Root};

@@ -17,7 +17,7 @@ pub use persist::{MODPROBE_FILE, MODULES_LOAD_FILE, SYSCTL_FILE};
 pub(crate) use persist::{MODULE, module_option_text, sysctl_text, unsettled};
 pub use proof::MemoryProof;
 pub use refusal::Refusal;
-pub use size::{BUCKETS_STEP, LIMIT_LARGEST, buckets_in_kernel};
+pub use size::{LIMIT_LARGEST, buckets_in_kernel};
 
 use ctkeeper_flow::units;
 use size::Sizing;

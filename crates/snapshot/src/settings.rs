@@ -123,7 +123,8 @@ pub struct Settings {
     pub assignments: Vec<Assignment>,
     /// What makes the module be there early.
     pub early_load: EarlyLoad,
-    /// What each reader gives after a reboot.
+    /// What each reader gives after a reboot; where it is not known how the kernel that boots has
+    /// connection tracking, more than one of a reader.
     pub forecasts: Vec<Forecast>,
     /// The kernel's own choice for this memory and version.
     pub kernel_default: Option<ctkeeper_flow::Limits>,
@@ -137,7 +138,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What `reader` gives after a reboot.
+    /// What `reader` gives after a reboot: the first forecast of it.
     pub fn forecast(&self, reader: Reader) -> Option<&Forecast> {
         self.forecasts.iter().find(|forecast| forecast.reader == reader)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use ctkeeper_tests::{Output, ctkeeper_path, run};
+use ctkeeper_tests::{Output, ctkeeper, ctkeeper_path, run};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::tree::{Tree, ensure_code};
@@ -16,6 +16,8 @@ pub(crate) const TARGET: &[&str] = &["--target", "524288", "--yes"];
 
 pub(crate) fn fix_then_undo() -> anyhow::Result<()> {
     let tree = Tree::new()?;
+    ensure_code(tree.fix(&["--undo"])?, 1)?;
+    ensure!(!tree.path("var").exists(), "an undo of nothing wrote something");
     let before = tree.picture()?;
     let output = ensure_code(tree.fix(TARGET)?, 0)?;
     ensure!(output.stdout.contains("undo with `ctkeeper fix --undo"), "{output:?}");
@@ -101,6 +103,50 @@ pub(crate) fn module_options() -> anyhow::Result<()> {
     ensure!(lines.ends_with("\noptions nf_conntrack acct=1\n"), "{lines}");
     ensure_code(tree.fix(&["--undo"])?, 0)?;
     ensure!(tree.picture()? == before);
+    Ok(())
+}
+
+/// Whatever the readers take for a line of ours to win over is edited, and then all is done.
+pub(crate) fn odd_lines() -> anyhow::Result<()> {
+    for (file, line) in [
+        ("etc/sysctl.d/zzz.conf", "net.netfilter.nf_conntrack_ma? = 77\n"),
+        ("etc/sysctl.d/zzz.conf", "net/*/nf_conntrack_m[!b]x = 77\r\n"),
+        ("etc/modprobe.d/zzz.conf", "options nf_conntrack hashsize=\"512\"\n"),
+        ("etc/modprobe.d/zzz.conf", "options nf-conntrack hashsize=1 hashsize='2'\n"),
+        ("proc/cmdline", "quiet nf_conntrack.hashsize=512\n"),
+    ] {
+        let tree = Tree::new()?;
+        tree.write(file, line)?;
+        let before = tree.picture()?;
+        let output = ensure_code(tree.fix(TARGET)?, 0).with_context(|| line.to_owned())?;
+        if file == "proc/cmdline" {
+            ensure!(output.stdout.contains("boot loader") && tree.read(file)? == line);
+        } else {
+            ensure!(tree.read(file)?.starts_with("# commented out by"), "{}", tree.read(file)?);
+        }
+        let again = ensure_code(tree.fix(TARGET)?, 0)?;
+        ensure!(again.stdout.contains("nothing to do"), "{line}: {again:?}");
+        ensure_code(tree.fix(&["--undo"])?, 0)?;
+        ensure!(tree.picture()? == before, "{line}");
+    }
+    Ok(())
+}
+
+/// A line that only a kernel with connection tracking built in takes at boot is no line to leave:
+/// what doctor says of these files, fix sees to.
+pub(crate) fn early_or_late() -> anyhow::Result<()> {
+    let tree = Tree::new()?;
+    tree.write("etc/sysctl.conf", "")?;
+    tree.write("etc/sysctl.d/10-a.conf", "net.netfilter.nf_conntrack_max=77\n")?;
+    let output = ensure_code(tree.fix(&["--yes"])?, 0)?;
+    ensure!(output.stdout.contains("a limit of 77"), "{output:?}");
+    let kept = tree.read("etc/sysctl.d/zz-ctkeeper.conf")?;
+    ensure!(kept.contains("nf_conntrack_max = "), "{kept}");
+    let root = tree.root().display().to_string();
+    let doctor = run(&mut ctkeeper(&["doctor", "--root", &root]))?;
+    ensure!(!doctor.stdout.contains("after a reboot"), "{doctor:?}");
+    let again = ensure_code(tree.fix(&["--yes"])?, 0)?;
+    ensure!(again.stdout.contains("nothing to do"), "{again:?}");
     Ok(())
 }
 

@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         Case { name: "real_etc_in_private", needs: MOUNTS, run: files::real_etc_in_private },
         Case { name: "changed_by_others", needs: ROOT, run: files::changed_by_others },
         Case { name: "values_of_another_host", needs: MOUNTS, run: files::values_of_another_host },
+        Case { name: "odd_lines", needs: ROOT, run: files::odd_lines },
+        Case { name: "early_or_late", needs: ROOT, run: files::early_or_late },
         Case { name: "undo_in_order", needs: ROOT, run: files::undo_in_order },
         Case { name: "one_at_a_time", needs: ROOT, run: files::one_at_a_time },
         Case { name: "readers_obey", needs: READERS, run: readers::readers_obey },

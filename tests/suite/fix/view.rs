@@ -186,6 +186,8 @@ pub(crate) fn wrong_command_lines() -> anyhow::Result<()> {
         &["--memory-share", "400%"],
         &["--persist", "--no-persist"],
         &["--undo", "--target", "1"],
+        &["--undo", ""],
+        &["--undo="],
         &["--emit", "puppet"],
         &["--netns", "web"],
         &["--horizon", "soon"],

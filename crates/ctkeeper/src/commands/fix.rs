@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ctkeeper_host::settings::{self, RunningValues};
 use ctkeeper_host::sysctl::{self, LimitsAccess};
@@ -17,7 +18,7 @@ use ctkeeper_observe::{DEFAULT_NOTE, Observer, Options};
 use ctkeeper_remedy::{
     Access, Change, ChangeState, Hands, Persist, Plan, Progress, Recovered, Refusal, Request, Root,
 };
-use ctkeeper_snapshot::{ModuleState, Snapshot};
+use ctkeeper_snapshot::{ModuleState, Settings, Snapshot};
 use serde_json::json;
 
 use crate::cli::Global;
@@ -72,10 +73,11 @@ pub(crate) struct FixArgs {
 
     /// Take a change back: the last one, or the one named
     #[arg(
-        long, value_name = "ID", num_args = 0..=1, default_missing_value = "",
+        long, value_name = "ID", num_args = 0..=1, value_parser = NonEmptyStringValueParser::new(),
         conflicts_with_all = ["target", "persist", "no_persist", "dry_run", "emit", "history"]
     )]
-    undo: Option<String>,
+    #[expect(clippy::option_option, reason = "not given, given without a name, given with one")]
+    undo: Option<Option<String>>,
 
     /// With --undo, or after a crash: put back over changes of others; a copy of theirs is kept
     #[arg(long)]
@@ -128,7 +130,7 @@ pub(crate) fn run(args: &FixArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let screen = Screen::stdout(global.color);
     let fix = Fix { args, root, json: global.json, screen, unsaid: Cell::new(None) };
     let result = match (&args.undo, args.history, args.emit) {
-        (Some(id), ..) => fix.undo(id),
+        (Some(id), ..) => fix.undo(id.as_deref()),
         (_, true, _) => fix.history(),
         (.., Some(format)) => fix.emit(format),
         _ => fix.plan_and_apply(),
@@ -172,9 +174,11 @@ impl Fix<'_> {
         self.end("applied", &plan, Some(&change), exit::OK)
     }
 
-    fn undo(&self, id: &str) -> anyhow::Result<ExitCode> {
+    fn undo(&self, id: Option<&str>) -> anyhow::Result<ExitCode> {
+        if self.access() == LimitsAccess::NoPrivilege {
+            return Err(Refusal::NoPrivilege.into());
+        }
         self.recover_loudly()?;
-        let id = (!id.is_empty()).then_some(id);
         let force = self.args.force;
         let change = self.with_hands(|hands| ctkeeper_remedy::undo(id, force, hands))?;
         if self.json {
@@ -259,23 +263,32 @@ impl Fix<'_> {
     }
 
     /// Under another root, nothing is known of the kernel that will read the files there: they are
-    /// made for one that has connection tracking as a module, which holds for the other as well.
+    /// made for one that has connection tracking as a module, and have to hold for one that has it
+    /// built in as well.
     fn look(&self, noted: bool) -> Result<Snapshot, String> {
         let note = (noted && self.root.is_host()).then(|| PathBuf::from(DEFAULT_NOTE));
         let root = self.root.path().to_owned();
-        let options = Options { note, root, sample: 0, ..Options::default() };
+        // The note is doctor's: what it saw moving since is to be seen by the next doctor as well.
+        let options = Options { note, leave_note: false, root, sample: 0, ..Options::default() };
         let mut snapshot = Observer::new(options).snapshot().map_err(|error| error.to_string())?;
         if !self.root.is_host() {
             snapshot.module = ModuleState::Loaded;
-            let running = RunningValues {
-                limits: snapshot.limits,
-                module: snapshot.module,
-                memory_total: snapshot.memory.total,
-                kernel_release: snapshot.taken.kernel.clone(),
-            };
-            snapshot.settings = settings::read(self.root.path(), &running).0;
+            snapshot.settings = self.settings_for(ModuleState::Loaded, &snapshot);
+            let built_in = self.settings_for(ModuleState::BuiltIn, &snapshot);
+            snapshot.settings.forecasts.extend(built_in.forecasts);
         }
         Ok(snapshot)
+    }
+
+    /// What the files below the root say to a kernel like this one, with connection tracking so.
+    fn settings_for(&self, module: ModuleState, snapshot: &Snapshot) -> Settings {
+        let running = RunningValues {
+            limits: snapshot.limits,
+            module,
+            memory_total: snapshot.memory.total,
+            kernel_release: snapshot.taken.kernel.clone(),
+        };
+        settings::read(self.root.path(), &running).0
     }
 
     fn with_hands<T>(

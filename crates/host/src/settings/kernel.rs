@@ -16,7 +16,7 @@ const GIB: u64 = 1 << 30;
 const FACTOR_WHEN_GIVEN: u64 = 8;
 
 /// Most buckets that the kernel can allocate: the table is at most `INT_MAX` bytes (`kvmalloc`).
-const MOST_BUCKETS: u64 = 0x7fff_ffff / EntrySize::BUCKET;
+pub const MOST_BUCKETS: u64 = 0x7fff_ffff / EntrySize::BUCKET;
 
 /// Limit and buckets that a kernel of this release chooses on a 64-bit host of this much memory
 /// (`MemTotal`, bytes); `None` when the release is not understood.

@@ -12,7 +12,7 @@ use super::tree::{Content, Tree};
 const MODULE: &str = "nf_conntrack";
 
 /// The kernel's command line; modprobe takes `MODULE.OPTION=` from it after all files.
-pub(super) const COMMAND_LINE: &str = "/proc/cmdline";
+pub const COMMAND_LINE: &str = "/proc/cmdline";
 
 /// What modprobe is told about modules that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,8 +125,30 @@ impl Modprobe {
 }
 
 fn hashsize(file: &Path, line: u32, text: &str, on_command_line: bool) -> Hashsize {
-    let text = text.trim_matches(['"', '\'']).to_owned();
+    let text = unquoted(text).to_owned();
     Hashsize { file: file.to_owned(), line, text, on_command_line }
+}
+
+fn unquoted(text: &str) -> &str {
+    text.trim_matches(['"', '\''])
+}
+
+/// A line of a modprobe.d file without any `hashsize=` of the module: what else it sets, or nothing.
+/// `None` unless one of them is `value`.
+pub fn without_hashsize(line: &str, value: &str) -> Option<String> {
+    let mut words = line.split_ascii_whitespace();
+    let (command, module) = (words.next()?, words.next()?);
+    if command != "options" || canonical(module) != MODULE {
+        return None;
+    }
+    let (sizes, others): (Vec<_>, Vec<_>) = words.partition(|word| word.starts_with("hashsize="));
+    let mut given = sizes.iter().filter_map(|word| word.split_once('='));
+    given.find(|(_, size)| unquoted(size) == value)?;
+    Some(if others.is_empty() {
+        String::new()
+    } else {
+        format!("{command} {module} {}", others.join(" "))
+    })
 }
 
 /// `param_set_bool` of `kernel/params.c`.

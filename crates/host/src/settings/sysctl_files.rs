@@ -75,6 +75,15 @@ pub fn outcome(lines: &[Line], before: u64, accept: impl Fn(&str) -> Option<u64>
     lines.iter().filter_map(|line| accept(&line.text)).next_back().unwrap_or(before)
 }
 
+/// Whether a line of a sysctl file gives `value`, as written, to a setting with any reader.
+pub fn gives(line: &[u8], key: SettingKey, value: &str) -> bool {
+    let content = Content { file: PathBuf::new(), bytes: line.to_vec() };
+    let readers = [Reader::Systemd, Reader::Procps].into_iter();
+    let mut found = readers
+        .flat_map(|reader| statements(std::slice::from_ref(&content), reader, super::paths(key)));
+    found.any(|statement| statement.value.as_deref() == Some(value))
+}
+
 /// Whether a file of the same syntax has a line for limit or buckets.
 pub(super) fn mentions_conntrack(text: &str) -> bool {
     let content = Content { file: PathBuf::new(), bytes: text.as_bytes().to_vec() };

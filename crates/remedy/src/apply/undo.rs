@@ -4,13 +4,12 @@ use ctkeeper_snapshot::SettingKey;
 
 use super::{Hands, values, would_refuse};
 use crate::error::Error;
-use crate::journal::{Change, ChangeState, Journal};
+use crate::journal::{Change, ChangeState};
 use crate::plan::RunningStep;
 use ctkeeper_flow::hostile::masked;
 
-/// The change of that name, or the last one in force.
-pub(super) fn find_done(id: Option<&str>, journal: &Journal<'_>) -> Result<Change, Error> {
-    let mut changes = journal.changes()?;
+/// Of `changes`, oldest first: the one of that name, or the last one in force.
+pub(super) fn find_done(id: Option<&str>, mut changes: Vec<Change>) -> Result<Change, Error> {
     let index = match id {
         Some(id) => changes.iter().position(|change| change.id == id),
         None => changes.iter().rposition(|change| change.state == ChangeState::Done),

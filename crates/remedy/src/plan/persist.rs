@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
+use ctkeeper_host::settings::COMMAND_LINE;
 use ctkeeper_snapshot::{
-    Assignment, EarlyLoad, ForecastSource, ForecastValue, Limits, ModuleState, Reader, SettingKey,
-    Settings, Snapshot,
+    Assignment, EarlyLoad, Forecast, ForecastSource, ForecastValue, Limits, ModuleState, Reader,
+    SettingKey, Settings, Snapshot,
 };
 
 use super::size::buckets_in_kernel;
@@ -45,22 +46,27 @@ fn wishes(value: &ForecastValue) -> impl Iterator<Item = &Assignment> {
 
 /// The first reader that gives other values after a reboot, and what it gives.
 pub(crate) fn unsettled(settings: &Settings, limits: Limits) -> Option<String> {
-    let shown =
-        |value: Option<u64>| value.map_or_else(|| "an unknown value".to_owned(), units::count);
-    READERS.iter().find_map(|reader| {
-        let Some(forecast) = settings.forecast(*reader) else {
-            return Some(format!("what {reader} gives after a reboot is not known"));
-        };
-        let same = forecast.limit.value == Some(limits.limit.0)
-            && forecast.buckets.value.map(buckets_in_kernel) == Some(limits.buckets);
-        (!same).then(|| {
-            format!(
-                "after a reboot {reader} gives a limit of {} and {} buckets",
-                shown(forecast.limit.value),
-                shown(forecast.buckets.value)
-            )
-        })
-    })
+    let unread = READERS.iter().find(|reader| settings.forecast(**reader).is_none());
+    if let Some(reader) = unread {
+        return Some(format!("what {reader} gives after a reboot is not known"));
+    }
+    let differs = |forecast: &&Forecast| {
+        forecast.limit.value != Some(limits.limit.0)
+            || forecast.buckets.value.map(buckets_in_kernel) != Some(limits.buckets)
+    };
+    settings.forecasts.iter().find(differs).map(given)
+}
+
+/// `after a reboot systemd gives a limit of 77 and 512 buckets`.
+fn given(forecast: &Forecast) -> String {
+    let Forecast { reader, limit, buckets } = forecast;
+    let limit = limit.value.map(|limit| format!("a limit of {}", units::count(limit)));
+    let buckets = buckets.value.map(|buckets| format!("{} buckets", units::count(buckets)));
+    format!(
+        "after a reboot {reader} gives {} and {}",
+        limit.as_deref().unwrap_or("a limit that cannot be told"),
+        buckets.as_deref().unwrap_or("a number of buckets that cannot be told")
+    )
 }
 
 /// Adds the files that the plan needs, and says why.
@@ -82,6 +88,7 @@ pub(super) fn add_files(plan: &mut Plan, snapshot: &Snapshot) {
         plan.files.extend(module_option(settings, plan.after));
     }
     plan.files.extend(sysctl_lines(settings, plan.after));
+    plan.notes.extend(command_line_option(settings, plan.after));
     let winners = settings.assignments.iter().filter(|line| wins_wrongly(line, plan.after));
     // A line with a pattern may set both.
     let mut seen = BTreeSet::new();
@@ -160,7 +167,28 @@ fn wins_wrongly(line: &Assignment, after: Limits) -> bool {
         if line.module_option { (MODPROBE_FILE, "modprobe.d") } else { (SYSCTL_FILE, "sysctl.d") };
     let is_read = line.module_option || !line.readers.is_empty();
     let is_ours = line.file == Path::new(ours);
-    is_read && !is_ours && !gives(line, after) && !sorts_before(&line.file, folder, Path::new(ours))
+    is_read
+        && !is_ours
+        && !is_on_command_line(line)
+        && !gives(line, after)
+        && !sorts_before(&line.file, folder, Path::new(ours))
+}
+
+fn is_on_command_line(line: &Assignment) -> bool {
+    line.file == Path::new(COMMAND_LINE)
+}
+
+/// The kernel's command line comes after all files of modprobe.d, and no file can be edited for it.
+fn command_line_option(settings: &Settings, after: Limits) -> Option<String> {
+    let last = settings.assignments.iter().rfind(|line| is_on_command_line(line))?;
+    (!gives(last, after)).then(|| {
+        format!(
+            "the kernel's command line gives the module {} buckets, whatever modprobe.d says; the \
+             sysctl lines set them after it; `{MODULE}.hashsize=` may go from the boot loader's \
+             configuration",
+            value_of(last)
+        )
+    })
 }
 
 /// Files of the `.d` folders are read in the order of their names. A file elsewhere (read through

@@ -82,6 +82,15 @@ pub enum Refusal {
         /// Why.
         cause: String,
     },
+    /// How much memory there is could not be read: no proof can be made.
+    #[error(
+        "how much memory there is could not be read ({cause}): no limit can be shown to fit; look \
+         from the host itself, where /proc is whole"
+    )]
+    MemoryUnreadable {
+        /// Why.
+        cause: String,
+    },
     /// Something runs, and no namespace's count could be read: no limit can be told to suffice.
     #[error(
         "how many entries there are could not be read ({cause}): nothing can be planned without \
@@ -115,7 +124,10 @@ pub enum Refusal {
 }
 
 fn way_out(needed: u64, free: u64, largest: u64) -> String {
-    let lower = format!("`--target {largest}` fits");
+    let lower = match largest {
+        0 => "and no limit fits".to_owned(),
+        largest => format!("`--target {largest}` fits"),
+    };
     match share_that_allows(needed, free) {
         Some(share) => format!("`--memory-share {share}%` allows it, {lower}"),
         None => format!("that is more than there is, {lower}"),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use ctkeeper_host::settings;
 use ctkeeper_snapshot::{
     EvidenceSource, GapKind, Limit, Limits, ModuleState, Namespace, Origin, SettingKey, Snapshot,
-    Statistic,
 };
 
 use super::persist::wanted_by_files;
@@ -13,15 +13,8 @@ use super::{About, Access, Persist, Reason, Refusal, Request};
 use ctkeeper_flow::hostile::masked;
 use ctkeeper_flow::units;
 
-/// The kernel rounds buckets up to whole pages of 8-byte list heads (`nf_ct_alloc_hashtable`,
-/// net/netfilter/nf_conntrack_core.c, Linux 6.18): 512 with pages of 4 KiB.
-pub const BUCKETS_STEP: u64 = 512;
-
 /// The highest limit: the kernel's variable is an `int` in most versions.
 pub const LIMIT_LARGEST: u64 = i32::MAX as u64;
-
-/// The most buckets: the same function refuses more than `UINT_MAX / 8`.
-const BUCKETS_LARGEST: u64 = u32::MAX as u64 / 8 / BUCKETS_STEP * BUCKETS_STEP;
 
 /// A limit cut down to fit memory is a multiple of this.
 const CUT_STEP: u64 = 1024;
@@ -35,7 +28,8 @@ const TIMES_WHEN_FULL: u64 = 4;
 
 /// The buckets that the kernel makes when asked for `buckets`.
 pub fn buckets_in_kernel(buckets: u64) -> u64 {
-    buckets.div_ceil(BUCKETS_STEP).saturating_mul(BUCKETS_STEP).clamp(BUCKETS_STEP, BUCKETS_LARGEST)
+    let page = settings::round_up(1);
+    settings::round_up(buckets.clamp(1, settings::MOST_BUCKETS / page * page))
 }
 
 /// The limit and buckets chosen.
@@ -52,6 +46,9 @@ impl Sizing {
     pub(super) fn choose(snapshot: &Snapshot, request: &Request) -> Result<Self, Refusal> {
         if !(request.memory_share > 0.0 && request.memory_share <= 1.0) {
             return Err(Refusal::ImpossibleShare(request.memory_share * 100.0));
+        }
+        if snapshot.memory.total == 0 {
+            return Err(Refusal::MemoryUnreadable { cause: memory_unreadable_because(snapshot) });
         }
         let memory = Memory::new(snapshot, request.memory_share);
         let running = running_limits(snapshot, request)?;
@@ -86,6 +83,11 @@ fn unreadable_because(snapshot: &Snapshot) -> String {
     let about_access = |kind| matches!(kind, GapKind::Unavailable | GapKind::Privilege);
     let gap = snapshot.gaps.iter().find(|gap| about_access(gap.kind));
     gap.map_or_else(|| "/proc masked?".to_owned(), |gap| masked(&gap.cause))
+}
+
+fn memory_unreadable_because(snapshot: &Snapshot) -> String {
+    let gap = snapshot.gaps.iter().find(|gap| gap.cause.contains("meminfo"));
+    gap.map_or_else(|| "/proc/meminfo says nothing".to_owned(), |gap| masked(&gap.cause))
 }
 
 /// The limit that would be right if memory did not matter.
@@ -206,13 +208,13 @@ fn by_refusals(snapshot: &Snapshot, request: &Request, limit: u64) -> Option<Wis
 fn full_because(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -> Option<String> {
     let name = masked(&namespace.label());
     let refused = refused(namespace, snapshot, request);
-    let share = namespace.share()?;
-    if refused > 0 && share >= FULL / 2.0 {
+    if refused > 0 {
         return Some(format!(
-            "the table of {name} is full: {} packets refused",
+            "the table of {name} was full: {} packets refused",
             units::count(refused)
         ));
     }
+    let share = namespace.share()?;
     (share >= FULL).then(|| {
         format!(
             "the table of {name} is full to {} ({})",
@@ -222,18 +224,13 @@ fn full_because(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -
     })
 }
 
-/// Packets refused because the table was full, since the limit last changed. A drop that is also
-/// an `insert_failed` has another cause (no port left for a translation).
+/// Packets refused because the table was full, since the limit last changed.
 fn refused(namespace: &Namespace, snapshot: &Snapshot, request: &Request) -> u64 {
     let Some(rates) = &namespace.rates else { return 0 };
     let began = snapshot.taken.boottime_ms.saturating_sub(rates.window_ms);
     let before_the_change = rates.since == EvidenceSource::LastRun
         && request.changed_at.is_some_and(|changed| changed > began);
-    if before_the_change {
-        return 0;
-    }
-    let moved = |statistic| rates.statistics.value(statistic);
-    moved(Statistic::Drop).saturating_sub(moved(Statistic::InsertFailed))
+    if before_the_change { 0 } else { rates.refused_when_full() }
 }
 
 /// The kernel log says that a table was full under the limit that runs now.
@@ -419,8 +416,17 @@ impl Fit<'_> {
         let why_buckets = self.why_buckets(after);
         let mut notes = Vec::new();
         if !proof.holds() {
+            let raised = if buckets > self.buckets_now() {
+                format!(
+                    "only buckets are raised: they take {}, which fits by itself, and a table with \
+                     too few refuses connections before its limit",
+                    units::mebibytes(proof.bucket_bytes)
+                )
+            } else {
+                "nothing is raised".to_owned()
+            };
             notes.push(format!(
-                "{} entries may take {}, over {} of the {} free; nothing is raised",
+                "{} entries may take {}, over {} of the {} free; {raised}",
                 units::count(limit),
                 units::mebibytes(proof.needed),
                 units::percent(proof.share),
@@ -449,7 +455,8 @@ impl Fit<'_> {
         };
         let short = if load > 1.0 { ", as memory is short" } else { "" };
         format!(
-            "{at_limit}{short}, in whole pages of {BUCKETS_STEP} as the kernel makes them{trap}"
+            "{at_limit}{short}, in whole pages of {} as the kernel makes them{trap}",
+            units::count(settings::round_up(1))
         )
     }
 }

@@ -162,6 +162,39 @@ fn ports_that_run_out_are_no_reason_for_a_higher_limit() {
     assert!(plan(&snapshot, &request()).unwrap().is_nothing());
 }
 
+/// An attacker's burst, or one of short-lived entries: the table is nearly empty again.
+#[test]
+fn packets_refused_are_a_reason_whatever_the_table_holds_now() {
+    let mut snapshot = host(262_144, 262_144, 16 * GIB, &[10]);
+    snapshot.namespaces[0].rates = Some(rates(60_000, 0, 312));
+    let plan = plan(&snapshot, &request()).unwrap();
+    assert_eq!(plan.after.limit, Limit(1_048_576));
+    assert!(plan.why(About::Limit).any(|why| why.contains("312 packets refused")), "{plan:?}");
+}
+
+#[test]
+fn without_a_number_for_memory_nothing_is_planned() {
+    let mut snapshot = host(262_144, 262_144, 16 * GIB, &[262_144]);
+    (snapshot.memory.total, snapshot.memory.available) = (0, 0);
+    for request in [request(), target(524_288)] {
+        let refusal = plan(&snapshot, &request).unwrap_err();
+        assert!(matches!(refusal, Refusal::MemoryUnreadable { .. }), "{refusal}");
+    }
+    // With nothing free, no limit is named that would fit.
+    (snapshot.memory.total, snapshot.memory.available) = (GIB, 0);
+    let refusal = plan(&snapshot, &target(524_288)).unwrap_err();
+    assert!(!refusal.to_string().contains("--target 0"), "{refusal}");
+}
+
+#[test]
+fn buckets_alone_may_rise_where_the_whole_does_not_fit_and_it_is_said() {
+    let plan = plan(&host(600_000, 512, 256 << 20, &[100]), &request()).unwrap();
+    assert_eq!(plan.after, limits(600_000, buckets_in_kernel(300_000)));
+    assert!(!plan.memory.holds() && plan.memory.bucket_bytes <= plan.memory.budget);
+    assert!(plan.notes.iter().any(|note| note.contains("only buckets are raised")), "{plan:?}");
+    assert!(plan.notes.iter().all(|note| !note.contains("nothing is raised")), "{plan:?}");
+}
+
 #[test]
 fn a_log_line_of_last_night_is_a_reason() {
     let mut snapshot = host(65_536, 65_536, 16 * GIB, &[1000]);
@@ -386,7 +419,7 @@ fn any_host() -> impl Strategy<Value = Snapshot> {
     let moved = prop::option::of((1u64..7_200_000, -500_000i64..500_000, 0u64..1000));
     let file = prop::option::of(1u64..20_000_000);
     (sizes, counts, moved, file).prop_map(|((limit, pages, available), counts, moved, file)| {
-        let mut snapshot = host(limit, pages * BUCKETS_STEP, available, &counts);
+        let mut snapshot = host(limit, buckets_in_kernel(pages * 512), available, &counts);
         snapshot.namespaces[0].rates =
             moved.map(|(window, change, drop)| rates(window, change, drop));
         match file {
@@ -423,7 +456,7 @@ proptest! {
                 prop_assert!(request.target.is_none_or(|target| after.limit == Limit(target)));
                 prop_assert!(!raised || made.memory.holds());
                 prop_assert!(!raised || after.load_at_limit().unwrap() <= 2.0);
-                prop_assert!(after.buckets % BUCKETS_STEP == 0);
+                prop_assert!(after.buckets == buckets_in_kernel(after.buckets));
                 prop_assert!(after.buckets >= before.buckets);
                 prop_assert_eq!(made.running.is_empty(), !request.persist.running() || after == before);
                 prop_assert!(request.persist.files() || made.files.is_empty());

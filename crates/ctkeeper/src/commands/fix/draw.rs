@@ -26,7 +26,8 @@ pub(super) fn plan(
         writeln!(out, "{}  {host}: nothing to do\n", screen.paint(Screen::GOOD, "OK"))?;
     } else {
         let title = screen.paint(Screen::STRONG, "PLAN");
-        writeln!(out, "{title}  {host}: {}\n", verdict(plan))?;
+        headline(out, screen, &title, &format!("{host}: {}", verdict(plan)))?;
+        writeln!(out)?;
     }
     let before = plan.before;
     value(out, screen, plan, About::Limit, before.map(|b| b.limit.0), plan.after.limit.0)?;
@@ -42,6 +43,20 @@ pub(super) fn plan(
         labelled(out, screen, "note", note)?;
     }
     writeln!(out)
+}
+
+/// A painted word of four letters, and what it says, folded beside it.
+fn headline(out: &mut impl Write, screen: &Screen, title: &str, text: &str) -> io::Result<()> {
+    const TITLE: usize = 4 + 2;
+    let lines = wrap(text, screen.width().saturating_sub(TITLE).max(30));
+    for (index, line) in lines.iter().enumerate() {
+        if index == 0 {
+            writeln!(out, "{title}  {line}")?;
+        } else {
+            writeln!(out, "{:TITLE$}{line}", "")?;
+        }
+    }
+    Ok(())
 }
 
 fn value(
@@ -174,7 +189,7 @@ pub(super) fn end(
         Some(change) => {
             let done = screen.paint(Screen::GOOD, "DONE");
             let undo = format!("ctkeeper fix --undo {}", change.id);
-            writeln!(out, "{done}  {}; undo with `{undo}`", verdict(plan))
+            headline(out, screen, &done, &format!("{}; undo with `{undo}`", verdict(plan)))
         }
         None if plan.is_nothing() => Ok(()),
         None if asked => writeln!(out, "Not applied."),
