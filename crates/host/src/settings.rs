@@ -20,7 +20,7 @@ mod writers;
 use std::path::Path;
 
 use ctkeeper_flow::Limits;
-use ctkeeper_snapshot::{Assignment, Gap, ModuleState, Reader, SettingKey, Settings};
+use ctkeeper_snapshot::{Assignment, Gap, GapKind, ModuleState, Reader, SettingKey, Settings};
 
 use crate::read as file;
 use early_load::Early;
@@ -47,13 +47,49 @@ pub struct RunningValues {
 }
 
 /// Reads every file below `root` that sets limit or buckets, and forecasts what each reader gives
-/// after a reboot. What cannot be read is a gap, and is taken as empty.
+/// after a reboot. What cannot be read is a gap, and is taken as empty; a value that the kernel
+/// refuses is one, too.
 pub fn read(root: &Path, running: &RunningValues) -> (Settings, Vec<Gap>) {
     let mut gaps = Vec::new();
     let files = Files::read(&Tree::new(root), running, &mut gaps);
     let mut settings = files.settings(running);
     settings.other_writers = writers::find(root);
+    gaps.extend(settings.assignments.iter().filter_map(refused));
     (settings, gaps)
+}
+
+/// Names a line whose value the kernel refuses. Lines that nobody reads are none.
+fn refused(assignment: &Assignment) -> Option<Gap> {
+    let is_read = assignment.module_option || !assignment.readers.is_empty();
+    if assignment.value.is_some() || !is_read {
+        return None;
+    }
+    let (name, consequence) = if assignment.module_option {
+        ("the module option hashsize", "the module does not load with it")
+    } else {
+        (assignment.key.sysctl(), "the line is refused at boot and sets nothing")
+    };
+    let place = format!("{}:{}", assignment.file.display(), assignment.line);
+    Some(Gap {
+        kind: GapKind::BrokenFile,
+        what: format!("{name} at {place}"),
+        cause: format!(
+            "{:?} is no number that the kernel takes for it; {consequence}",
+            shortened(&assignment.text)
+        ),
+        remedy: format!("correct the number at {place}"),
+    })
+}
+
+/// Longest value that is shown, characters: a file may hold megabytes in one line.
+const SHOWN: usize = 60;
+
+fn shortened(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Whether the files below `root` or the kernel's command line load the module with `enable_hooks`;

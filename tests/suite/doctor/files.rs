@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use anyhow::{Context, ensure};
 use ctkeeper_tests::{HostValues, Report, doctor};
 
 fn write(root: &Path, file: &str, text: &str) -> anyhow::Result<()> {
@@ -51,5 +52,24 @@ pub(crate) fn broken_file() -> anyhow::Result<()> {
     doctor_below(root.path())?.ensure_silent("broken-file")?;
     // A link that leads to itself: neither absent nor readable.
     symlink("60-loop.conf", root.path().join("etc/sysctl.d/60-loop.conf"))?;
+    doctor_below(root.path())?.ensure("broken-file", "warning")
+}
+
+/// Values that the kernel refuses, and a link to nothing.
+pub(crate) fn broken_values() -> anyhow::Result<()> {
+    const FILE: &str = "etc/sysctl.d/50-limit.conf";
+    let _host = HostValues::lock()?;
+    for value in ["abc", "99999999999999"] {
+        let root = tempfile::tempdir()?;
+        write(root.path(), FILE, &format!("net.netfilter.nf_conntrack_max = {value}\n"))?;
+        let report = doctor_below(root.path())?;
+        report.ensure("broken-file", "warning")?;
+        let finding = report.finding("broken-file").context("no finding")?.to_string();
+        let names_all = finding.contains(&format!("/{FILE}:1")) && finding.contains(value);
+        ensure!(names_all, "{finding}");
+    }
+    let root = tempfile::tempdir()?;
+    write(root.path(), FILE, "# nothing here\n")?;
+    symlink("nowhere", root.path().join("etc/sysctl.d/60-link.conf"))?;
     doctor_below(root.path())?.ensure("broken-file", "warning")
 }

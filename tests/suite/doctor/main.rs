@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Case { name: "differs_from_persisted", needs: KERNEL, run: files::differs_from_persisted },
         Case { name: "readers_disagree", needs: KERNEL, run: files::readers_disagree },
         Case { name: "broken_file", needs: KERNEL, run: files::broken_file },
+        Case { name: "broken_values", needs: KERNEL, run: files::broken_values },
         Case { name: "privilege_missing", needs: NOBODY, run: view::privilege_missing },
         Case { name: "masked_proc", needs: MOUNTS, run: view::masked_proc },
         Case { name: "container_view", needs: MOUNTS, run: view::container_view },

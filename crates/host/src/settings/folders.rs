@@ -3,10 +3,11 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ctkeeper_snapshot::Gap;
+use ctkeeper_snapshot::{Gap, GapKind};
 
 use super::tree::{Content, Tree, is_missing};
 use crate::read;
@@ -93,14 +94,36 @@ pub(super) fn files(tree: &Tree<'_>, folders: Folders, gaps: &mut Vec<Gap>) -> V
     for (path, masked) in paths(tree, folders, gaps) {
         let Some(name) = path.file_name().map(OsStr::to_owned) else { continue };
         let content = tree.read(&path).unwrap_or_else(|error| {
-            if !is_missing(&error) && !masked {
-                gaps.push(read::gap("a settings file", &path, &error));
+            if !masked {
+                gaps.extend(unread(tree, &path, &error));
             }
             Content { file: path, bytes: Vec::new() }
         });
         found.push(DropIn { name, content, masked });
     }
     found
+}
+
+/// Names a file that cannot be read. One that has gone since its folder was read is none; a link to
+/// nothing is one, since its name still hides others (held against the readers in
+/// `tests/suite/host.rs`).
+fn unread(tree: &Tree<'_>, path: &Path, error: &io::Error) -> Option<Gap> {
+    const WHAT: &str = "a settings file";
+    if !is_missing(error) {
+        return Some(read::gap(WHAT, path, error));
+    }
+    let target = tree.link(path)?;
+    Some(Gap {
+        kind: GapKind::BrokenFile,
+        what: WHAT.to_owned(),
+        cause: format!(
+            "{} is a link to {}, which is not there: it is ignored at boot, and so is a file of \
+             its name in any later folder",
+            path.display(),
+            target.display()
+        ),
+        remedy: "remove the link, or put the file where it leads".to_owned(),
+    })
 }
 
 /// Paths by name, then by folder; the second part tells whether an earlier folder has the name.

@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use ctkeeper_flow::Limit;
-use ctkeeper_snapshot::{EarlyLoad, Forecast, ForecastSource, Origin};
+use ctkeeper_snapshot::{EarlyLoad, Forecast, ForecastSource, GapKind, Origin};
 
 use super::*;
 
@@ -31,16 +31,24 @@ impl Host {
         self.judged_as(running, ModuleState::Loaded)
     }
 
-    fn judged_as(&self, (limit, buckets): (u64, u64), module: ModuleState) -> Settings {
+    fn judged_as(&self, running: (u64, u64), module: ModuleState) -> Settings {
+        let (settings, gaps) = self.judged_with_gaps(running, module);
+        assert_eq!(gaps, vec![]);
+        settings
+    }
+
+    fn judged_with_gaps(
+        &self,
+        (limit, buckets): (u64, u64),
+        module: ModuleState,
+    ) -> (Settings, Vec<Gap>) {
         let running = RunningValues {
             limits: Some(Limits { limit: Limit(limit), buckets }),
             module,
             memory_total: GIB - 60_000_000,
             kernel_release: "6.1.0-18-amd64".to_owned(),
         };
-        let (settings, gaps) = read(self.0.path(), &running);
-        assert_eq!(gaps, vec![]);
-        settings
+        read(self.0.path(), &running)
     }
 }
 
@@ -114,8 +122,10 @@ fn an_option_alone_brings_eight_times_its_number() {
 #[test]
 fn an_option_that_is_no_number_leaves_nothing_to_forecast() {
     let host = Host::with(&[("etc/modprobe.d/c.conf", "options nf_conntrack hashsize=many\n")]);
-    let settings = host.judged((8192, 8192));
+    let (settings, gaps) = host.judged_with_gaps((8192, 8192), ModuleState::Loaded);
     assert_eq!(values(&settings), [(None, None); 2]);
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].what, "the module option hashsize at /etc/modprobe.d/c.conf:1");
     assert!(matches!(systemd(&settings).limit.source, ForecastSource::Refused { .. }));
 }
 
@@ -135,7 +145,8 @@ fn readers_disagree_about_sysctl_conf_without_its_link() {
 fn refused_lines_leave_what_was_before() {
     let text = format!("{LIMIT} = 500000\n{LIMIT} = 600,000\n");
     let host = Host::with(&[("etc/sysctl.d/a.conf", &text)]);
-    let settings = host.judged_as((8192, 8192), ModuleState::BuiltIn);
+    let (settings, gaps) = host.judged_with_gaps((8192, 8192), ModuleState::BuiltIn);
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(values(&settings), [(Some(8192), Some(8192)), (Some(500_000), Some(8192))]);
     let ForecastSource::Refused { assignment } = &systemd(&settings).limit.source else {
         panic!("{settings:?}")
@@ -205,4 +216,43 @@ fn a_broken_file_is_named_and_the_rest_is_read() {
     assert_eq!(systemd(&settings).limit.value, Some(600_000));
     assert_eq!(settings.limit_origin, Origin::Unknown);
     assert_eq!(gaps.len(), 1, "{gaps:?}");
+}
+
+#[test]
+fn a_value_that_the_kernel_refuses_is_named() {
+    for value in ["abc", "99999999999999", ""] {
+        let text = format!("# limit\n{LIMIT} = {value}\n");
+        let host = Host::with(&[("etc/sysctl.d/a.conf", &text)]);
+        let (_, gaps) = host.judged_with_gaps((8192, 8192), ModuleState::BuiltIn);
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!(gaps[0].kind, GapKind::BrokenFile);
+        assert_eq!(gaps[0].what, format!("{LIMIT} at /etc/sysctl.d/a.conf:2"));
+        assert!(gaps[0].cause.contains(&format!("{value:?}")), "{gaps:?}");
+    }
+    let long = format!("{LIMIT} = {}\n", "ä".repeat(5000));
+    let host = Host::with(&[("etc/sysctl.d/a.conf", &long)]);
+    let (_, gaps) = host.judged_with_gaps((8192, 8192), ModuleState::BuiltIn);
+    assert!(gaps[0].cause.len() < 300, "{gaps:?}");
+}
+
+#[test]
+fn a_refused_value_that_nobody_reads_is_not_named() {
+    let host = Host::with(&[
+        ("etc/sysctl.d/a.conf", "net.ipv4.ip_conntrack_max = abc\n"),
+        ("usr/lib/sysctl.d/a.conf", "net.netfilter.nf_conntrack_max = abc\n"),
+    ]);
+    assert_eq!(host.judged((8192, 8192)).assignments.len(), 2);
+}
+
+#[test]
+fn a_link_to_nothing_is_named_unless_it_is_hidden_itself() {
+    let host = Host::with(&[("usr/lib/sysctl.d/a.conf", "net.nf_conntrack_max = 600000\n")]);
+    fs::create_dir_all(host.at("etc/sysctl.d")).unwrap();
+    symlink("/nowhere", host.at("etc/sysctl.d/a.conf")).unwrap();
+    symlink("/dev/null", host.at("etc/sysctl.d/b.conf")).unwrap();
+    symlink("/nowhere", host.at("usr/lib/sysctl.d/b.conf")).unwrap();
+    let (settings, gaps) = host.judged_with_gaps((8192, 8192), ModuleState::BuiltIn);
+    assert_eq!(systemd(&settings).limit.value, Some(8192));
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].cause.starts_with("/etc/sysctl.d/a.conf is a link to /nowhere"), "{gaps:?}");
 }
