@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use ctkeeper_snapshot::{Gap, GapKind, KernelLog};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Stat, major, minor};
 use rustix::io::Errno;
 
 use super::{Message, Tally, find};
@@ -22,10 +22,28 @@ const RECORDS: usize = 500_000;
 /// Reads the kernel log from its oldest record to its end, without waiting. A log that cannot be
 /// read is a gap.
 pub fn read() -> (KernelLog, Option<Gap>) {
-    match open(Path::new(DEVICE)).and_then(|device| tally(&device)) {
-        Ok(tally) => (tally.finish(), None),
-        Err(error) => (KernelLog::default(), Some(gap(error))),
+    read_from(Path::new(DEVICE))
+}
+
+fn read_from(device: &Path) -> (KernelLog, Option<Gap>) {
+    // Looked at before it is opened: opening a device may do something.
+    let found = rustix::fs::stat(device).map(|found| is_log(&found));
+    match found.and_then(|is_log| if is_log { open_and_tally(device).map(Some) } else { Ok(None) })
+    {
+        Ok(Some(tally)) => (tally.finish(), None),
+        Ok(None) => (KernelLog::default(), Some(something_else(device))),
+        Err(error) => (KernelLog::default(), Some(gap(device, error))),
     }
+}
+
+/// `Documentation/admin-guide/devices.txt`: character device 1:11.
+fn is_log(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && (major(found.st_rdev), minor(found.st_rdev)) == (1, 11)
+}
+
+fn open_and_tally(device: &Path) -> rustix::io::Result<Tally> {
+    tally(&open(device)?)
 }
 
 fn open(device: &Path) -> rustix::io::Result<OwnedFd> {
@@ -68,17 +86,29 @@ fn parse_record(record: &[u8]) -> Option<(Message, u64)> {
     Some((message, microseconds / 1000))
 }
 
-fn gap(error: Errno) -> Gap {
+/// `/dev/null` over it, or a link to the console, as containers have it.
+fn something_else(device: &Path) -> Gap {
+    Gap {
+        kind: GapKind::Unavailable,
+        what: "the kernel log".to_owned(),
+        cause: format!("{} is not the kernel's log here but something else", device.display()),
+        remedy: ELSEWHERE.to_owned(),
+    }
+}
+
+const ELSEWHERE: &str = "run on the host, where /dev/kmsg is";
+
+fn gap(device: &Path, error: Errno) -> Gap {
     let (kind, remedy) = match error {
         Errno::PERM | Errno::ACCESS => {
             (GapKind::Privilege, "run as root, or with CAP_SYSLOG (kernel.dmesg_restrict is on)")
         }
-        _ => (GapKind::Unavailable, "run on the host, where /dev/kmsg is"),
+        _ => (GapKind::Unavailable, ELSEWHERE),
     };
     Gap {
         kind,
         what: "the kernel log".to_owned(),
-        cause: format!("reading {DEVICE}: {error}"),
+        cause: format!("reading {}: {error}", device.display()),
         remedy: remedy.to_owned(),
     }
 }
@@ -109,6 +139,18 @@ mod tests {
     fn this_log_is_read_or_a_gap_says_why() {
         let (log, gap) = read();
         assert_eq!(log.readable, gap.is_none());
+    }
+
+    #[test]
+    fn what_is_no_log_is_a_gap() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for other in [Path::new("/dev/null"), Path::new("/dev"), file.path()] {
+            let (log, gap) = read_from(other);
+            let gap = gap.unwrap();
+            assert!(!log.readable && gap.cause.contains("something else"), "{gap:?}");
+        }
+        let (log, gap) = read_from(Path::new("/dev/nothing"));
+        assert!(!log.readable && gap.unwrap().cause.contains("/dev/nothing"));
     }
 
     proptest! {

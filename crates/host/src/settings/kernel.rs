@@ -59,7 +59,7 @@ pub(super) fn written_number(key: SettingKey, text: &str, release: &str) -> Opti
 /// 4096 bytes.
 pub fn round_up(buckets: u64) -> u64 {
     let page = (rustix::param::page_size() as u64 / EntrySize::BUCKET).max(1);
-    buckets.div_ceil(page) * page
+    buckets.div_ceil(page).saturating_mul(page)
 }
 
 const INT: RangeInclusive<i64> = 0..=0x7fff_ffff;
