@@ -39,7 +39,8 @@ pub(super) const WHY_TRACKED: Rule = Rule {
               that only counts or accepts by state, where nothing is dropped or translated, \
               costs an entry a connection and brings nothing.",
         evidence: "The namespace's nftables rules, legacy tables and module parameters that \
-                   refer to tracking, and whether anything there translates, drops or rejects.",
+                   refer to tracking, and whether anything acts on what it knows: translates, drops, \
+                   marks, queues. What is not known for sure to be harmless counts as acting.",
         remedies: "Delete the rule that is named. Then the namespace stops tracking, and its \
                    entries expire.",
         traps: "A counter of `ct state` may feed somebody's monitoring; Docker's and \
@@ -117,7 +118,7 @@ fn needless(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     let finding = Finding::new(WHY_TRACKED.id, Severity::Note, namespace.into())
         .headline("connections are tracked for nothing")
         .summary(format!(
-            "namespace {}: {}, {turned_on}; nothing there translates, drops or rejects.",
+            "namespace {}: {}, {turned_on}; nothing there acts on it.",
             namespace.label(),
             counted(namespace.count, "entry", "entries"),
         ))
