@@ -1,7 +1,9 @@
 //! Exit codes, the same for every command.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
+
+use crate::ui::say;
 
 /// All is well, or the command did what it was told.
 pub(crate) const OK: u8 = 0;
@@ -36,8 +38,7 @@ impl std::error::Error for UsageError {}
 /// Prints an error with its causes and gives the exit code it deserves; `failure` where the error
 /// itself names none.
 pub(crate) fn report(error: &anyhow::Error, failure: u8) -> ExitCode {
-    // Nothing is left to do when even stderr is gone.
-    let _ = writeln!(io::stderr(), "ctkeeper: {error:#}");
+    say!("ctkeeper: {error:#}");
     ExitCode::from(if error.is::<UsageError>() { USAGE } else { failure })
 }
 

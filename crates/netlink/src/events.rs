@@ -62,8 +62,8 @@ pub struct Event<'a> {
     /// What happened.
     pub kind: EventKind,
     /// The entry, as far as the kernel tells of it. With an update comes only what changed, beside
-    /// tuples, id, status and timeout; a destroyed one has no timeout, no mark of 0 and the like,
-    /// but counters if they are kept.
+    /// tuples, id, status and timeout; a destroyed one has the timeout that was left, if any, no
+    /// mark of 0 and the like, but counters if they are kept.
     pub flow: &'a Flow,
     /// The netlink port of the process that caused it; 0 when a packet or the clock did.
     pub port: u32,

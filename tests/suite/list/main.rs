@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         case("shared_causes_are_named_once", UNPRIVILEGED, manners::shared_causes_are_named_once),
         case("namespaces_may_come_and_go", KERNEL, manners::namespaces_may_come_and_go),
         case("a_terminal_gets_columns", TERMINAL, manners::a_terminal_gets_columns),
+        case("a_narrow_terminal_folds_words", TERMINAL, manners::a_narrow_terminal_folds_words),
         case("hostile_names_stay_harmless", TERMINAL, manners::hostile_names_stay_harmless),
         case("the_seeds_list_reads", &[], saved::the_seeds_list_reads),
         case("saved_lists_read_back", KERNEL, saved::saved_lists_read_back),

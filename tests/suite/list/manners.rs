@@ -186,7 +186,15 @@ pub(crate) fn namespaces_may_come_and_go() -> anyhow::Result<()> {
 
 /// Runs a command line on a terminal of 100 columns.
 fn on_terminal(environment: &str, arguments: &str) -> anyhow::Result<String> {
-    let line = format!("stty cols 100; {environment} {} {arguments}", ctkeeper_path().display());
+    on_terminal_of(100, environment, arguments)
+}
+
+/// Runs a command line on a terminal that is so wide.
+fn on_terminal_of(columns: usize, environment: &str, arguments: &str) -> anyhow::Result<String> {
+    let line = format!(
+        "stty rows 40 cols {columns}; {environment} {} {arguments}",
+        ctkeeper_path().display()
+    );
     let output =
         run(Command::new("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm"))?;
     ensure!(output.code == Some(0), "{output:?}");
@@ -206,6 +214,26 @@ pub(crate) fn a_terminal_gets_columns() -> anyhow::Result<()> {
     let coloured = on_terminal("", &arguments)?;
     ensure!(coloured.contains("\x1b["), "{coloured:?}");
     ensure!(lines(&namespace, &["list", "-o", "columns"])?.iter().all(|l| !l.contains('\x1b')));
+    Ok(())
+}
+
+/// What is said, in tables and beside them, is folded between words.
+pub(crate) fn a_narrow_terminal_folds_words() -> anyhow::Result<()> {
+    let namespace = Namespace::create()?;
+    fill(&namespace, 0, 1234, Filling::HalfOpen)?;
+    for arguments in ["list bytes gt 1 or age gt 1", "stats", "count"] {
+        let arguments = format!("{arguments} --netns {}", namespace.name());
+        let shown = on_terminal_of(50, "NO_COLOR=1", &arguments)?;
+        ensure!(shown.lines().all(|line| line.chars().count() <= 50), "{shown}");
+        ensure!(shown.contains("1,234"), "{shown}");
+        let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        if arguments.starts_with("list") {
+            ensure!(
+                words.contains("nf_conntrack_acct is 0, or was when they were made."),
+                "{shown}"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::namespaces::Selection;
 use super::saved::{FromArgs, SavedList};
 use crate::cli::Global;
 use crate::exit;
-use crate::ui::{Cell, Column, Screen, Table, printable, say};
+use crate::ui::{Cell, Column, Screen, Table, printable, say, wrap};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,7 +65,9 @@ pub(crate) fn run(args: &CountArgs, global: &Global) -> anyhow::Result<ExitCode>
     } else if matches!(selection, Selection::All(_)) {
         by_namespace(&counts, screen, &mut out)?;
     } else if screen.is_terminal() {
-        counts.iter().try_for_each(|count| writeln!(out, "{}", count.sentence(by_kernel)))?;
+        for line in counts.iter().flat_map(|count| count.sentences(by_kernel)) {
+            writeln!(out, "{}", wrap(&line, screen.width()).join("\n"))?;
+        }
     } else {
         counts.iter().try_for_each(|count| writeln!(out, "{}", count.entries))?;
     }
@@ -162,20 +164,21 @@ impl Count {
         )
     }
 
-    fn sentence(&self, by_kernel: bool) -> String {
+    fn sentences(&self, by_kernel: bool) -> Vec<String> {
         let (entries, standing) = (units::count(self.entries), units::count(self.standing));
         if !by_kernel {
-            return format!("{entries} of {standing} entries");
+            return vec![format!("{entries} of {standing} entries")];
         }
-        let note = "\nBy the kernel's count, expired entries that are not collected yet included; \
-                    --exact leaves them out.";
-        match self.limit {
+        let count = match self.limit {
             Some(limit) if limit.entries().is_some() => {
                 let share = limit.share(self.standing).map_or_else(String::new, units::percent);
-                format!("{entries} of {} entries ({share}){note}", units::count(limit.0))
+                format!("{entries} of {} entries ({share})", units::count(limit.0))
             }
-            _ => format!("{entries} entries, no limit{note}"),
-        }
+            _ => format!("{entries} entries, no limit"),
+        };
+        let note = "By the kernel's count, expired entries that are not collected yet included; \
+                    --exact leaves them out.";
+        vec![count, note.to_owned()]
     }
 }
 

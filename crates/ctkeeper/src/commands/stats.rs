@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use ctkeeper_flow::{Statistic, Statistics, json};
+use ctkeeper_flow::{Statistic, Statistics, json, units};
 
 use super::namespaces::Selection;
 use crate::cli::Global;
 use crate::exit::{self, UsageError};
-use crate::ui::{Cell, Column, Output, Screen, Table, printable, say};
+use crate::ui::{Cell, Column, Output, Screen, Table, printable, say, wrap};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,25 +130,49 @@ fn columns(
     ];
     shown.extend((0..cpus.len()).map(|cpu| column(format!("CPU{cpu}").into(), true, true)));
     let mut table = Table::new(screen, shown);
+    let room = room_for_meaning(&total, screen);
     for (statistic, value) in total.iter() {
+        let mut meaning = wrap(meaning(statistic), room).into_iter();
+        let first = meaning.next().unwrap_or_default();
         let mut cells: Vec<Cell> =
-            vec![statistic.name().into(), value_cell(statistic, value), meaning(statistic).into()];
-        cells.extend(cpus.iter().map(|cpu| Cell::from(cpu.value(statistic).to_string())));
+            vec![statistic.name().into(), value_cell(statistic, value, screen), first.into()];
+        cells.extend(cpus.iter().map(|cpu| number(cpu.value(statistic), screen).into()));
         table.row(out, cells)?;
+        for rest in meaning {
+            let mut cells = vec![Cell::default(), Cell::default(), rest.into()];
+            cells.resize(3 + cpus.len(), Cell::default());
+            table.row(out, cells)?;
+        }
     }
     table.finish(out)?;
     if label.is_some() { writeln!(out) } else { Ok(()) }
 }
 
-fn value_cell(statistic: Statistic, value: u64) -> Cell {
+/// How wide the meanings may be: what name and total leave of the screen.
+fn room_for_meaning(total: &Statistics, screen: Screen) -> usize {
+    if !screen.is_terminal() {
+        return usize::MAX;
+    }
+    let name = total.iter().map(|(statistic, _)| statistic.name().len()).max().unwrap_or(0);
+    let value = total.iter().map(|(_, value)| number(value, screen).len()).max().unwrap_or(0);
+    let used = name.max("COUNTER".len()) + value.max("TOTAL".len()) + 4;
+    screen.width().saturating_sub(used)
+}
+
+/// For people with the thousands apart.
+fn number(value: u64, screen: Screen) -> String {
+    if screen.is_terminal() { units::count(value) } else { value.to_string() }
+}
+
+fn value_cell(statistic: Statistic, value: u64, screen: Screen) -> Cell {
     let alarming = matches!(
         statistic,
         Statistic::Drop | Statistic::InsertFailed | Statistic::EarlyDrop | Statistic::ChainTooLong
     );
     if alarming && value > 0 {
-        Cell::styled(value.to_string(), Screen::WARNING)
+        Cell::styled(number(value, screen), Screen::WARNING)
     } else {
-        value.to_string().into()
+        number(value, screen).into()
     }
 }
 

@@ -12,7 +12,7 @@ mod text;
 pub(crate) use ctkeeper_flow::hostile::escaped as printable;
 pub(crate) use entries::{EntryWriter, Extras, Format};
 pub(crate) use output::Output;
-pub(crate) use say::say;
+pub(crate) use say::{notice, say};
 pub(crate) use screen::Screen;
 pub(crate) use table::{Cell, Column, Table};
 pub(crate) use text::wrap;

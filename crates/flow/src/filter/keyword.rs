@@ -31,6 +31,10 @@ pub(super) const NAT: Status = Status(Status::SRC_NAT.0 | Status::DST_NAT.0);
 /// A flow table of either kind.
 pub(super) const OFFLOAD: Status = Status(Status::OFFLOAD.0 | Status::HW_OFFLOAD.0);
 
+/// Protocols that have names here though connection tracking has no tracker for them.
+pub(super) const OTHER_PROTOCOLS: [(&str, u8); 6] =
+    [("igmp", 2), ("ipip", 4), ("esp", 50), ("ah", 51), ("ospf", 89), ("vrrp", 112)];
+
 /// Every word; of words with one meaning the first is the canonical one.
 pub(super) const KEYWORDS: &[(&str, Keyword)] = &[
     ("src", Keyword::Address(AddressField::OriginalSource)),

@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::keyword::KEYWORDS;
+use super::keyword::{KEYWORDS, OTHER_PROTOCOLS};
 use crate::{DccpState, SctpState, TcpState};
 
 /// What to write in place of a word that begins no term.
 pub(super) fn for_term(word: &str) -> Option<String> {
     if state_names().any(|state| state.eq_ignore_ascii_case(word)) {
         return Some(format!("did you mean `state {word}`?"));
+    }
+    if OTHER_PROTOCOLS.iter().any(|(name, _)| name.eq_ignore_ascii_case(word)) {
+        return Some(format!("did you mean `proto {word}`?"));
     }
     if is_address(word) {
         return Some(format!("did you mean `host {word}`?"));
@@ -21,9 +24,13 @@ pub(super) fn for_term(word: &str) -> Option<String> {
     did_you_mean(word, KEYWORDS.iter().map(|(name, _)| *name))
 }
 
-/// The nearest state's name.
-pub(super) fn for_state(word: &str) -> Option<String> {
-    did_you_mean(word, state_names())
+/// The nearest state's name, else all that there are.
+pub(super) fn for_state(word: &str) -> String {
+    did_you_mean(word, state_names()).unwrap_or_else(|| {
+        let tcp: Vec<_> = TcpState::ALL.iter().map(|state| state.name()).collect();
+        let sctp: Vec<_> = SctpState::ALL.iter().map(|state| state.name()).collect();
+        format!("TCP: {}; SCTP: {}", tcp.join(", "), sctp.join(", "))
+    })
 }
 
 /// `did you mean …?` with the nearest of some names, if one is near.

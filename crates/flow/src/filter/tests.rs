@@ -132,6 +132,7 @@ fn errors_point_and_suggest() {
         ("asured", 1, 6, "did you mean `assured`?"),
         ("ESTABLISHED", 1, 11, "did you mean `state ESTABLISHED`?"),
         ("state ESTABLISED", 7, 10, "did you mean `ESTABLISHED`?"),
+        ("vrrp", 1, 4, "did you mean `proto vrrp`?"),
         ("10.0.0.1", 1, 8, "did you mean `host 10.0.0.1`?"),
         (
             "dport 80 443",
@@ -172,6 +173,15 @@ fn errors_point_and_suggest() {
         ("größe 1", 1),
     ] {
         assert_eq!(error(expression).0, column, "{expression}");
+    }
+}
+
+#[test]
+fn states_are_listed() {
+    let (_, _, hint) = error("state FOO");
+    let hint = hint.unwrap();
+    for state in ["SYN_SENT", "TIME_WAIT", "COOKIE_WAIT"] {
+        assert!(hint.contains(state), "{hint}");
     }
 }
 

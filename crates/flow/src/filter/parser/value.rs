@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Parser;
 use crate::filter::error::FilterError;
-use crate::filter::keyword::{Keyword, meaning};
+use crate::filter::keyword::{Keyword, OTHER_PROTOCOLS, meaning};
 use crate::filter::lexer::{Comparison, Kind, Token};
 use crate::filter::ranges::Ranges;
 use crate::filter::suggestion;
@@ -12,10 +12,6 @@ use crate::filter::term::{
     AddressField, MaskedMark, Network, NumberField, ProtocolSet, StateSet, Term, Unit,
 };
 use crate::{DccpState, Family, Protocol, SctpState, Status, TcpState};
-
-/// Protocols that have names here though connection tracking has no tracker for them.
-const OTHER_PROTOCOLS: [(&str, u8); 6] =
-    [("igmp", 2), ("ipip", 4), ("esp", 50), ("ah", 51), ("ospf", 89), ("vrrp", 112)];
 
 type Values<'a> = [&'a Token<'a>];
 
@@ -290,7 +286,7 @@ fn states(parser: &Parser<'_>, values: &Values<'_>) -> Result<Term, FilterError>
         };
         if named == StateSet::default() {
             let message = format!("`{name}` is not a state");
-            return Err(parser.error(token, &message, suggestion::for_state(name).as_deref()));
+            return Err(parser.error(token, &message, Some(&suggestion::for_state(name))));
         }
         set.tcp |= named.tcp;
         set.sctp |= named.sctp;
