@@ -231,7 +231,8 @@ fn forward(change: &Change, hands: &mut Hands<'_>) -> Result<(), Error> {
             continue;
         }
         if !now.reads_like(&file.before) {
-            return Err(stale(&file.path.display().to_string(), "as journalled", "something else"));
+            let real = hands.root.real(&file.path);
+            return Err(stale(&real.display().to_string(), "as journalled", "something else"));
         }
         for folder in &file.made_folders {
             hands.root.make_folder(folder, 0o755)?;
@@ -286,7 +287,10 @@ fn roll_back(
     let id = change.id.clone();
     match rolled_back {
         Ok(()) => Error::RolledBack { id, cause, left: left_as_is(&change.left) },
-        Err(rollback) => Error::Stuck { cause, rollback: Box::new(rollback), journal: file(&id) },
+        Err(rollback) => {
+            let journal = hands.root.real(&file(&id));
+            Error::Stuck { cause, rollback: Box::new(rollback), journal }
+        }
     }
 }
 
@@ -308,7 +312,10 @@ fn restore_done(
     let id = change.id;
     match restored {
         Ok(()) => Error::RolledBack { id, cause, left: String::new() },
-        Err(rollback) => Error::Stuck { cause, rollback: Box::new(rollback), journal: file(&id) },
+        Err(rollback) => {
+            let journal = hands.root.real(&file(&id));
+            Error::Stuck { cause, rollback: Box::new(rollback), journal }
+        }
     }
 }
 

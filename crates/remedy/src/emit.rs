@@ -36,6 +36,10 @@ pub fn emit(plan: &Plan, format: Format) -> String {
 
 fn header(out: &mut String, plan: &Plan) -> std::fmt::Result {
     writeln!(out, "# Made by ctkeeper {}.", env!("CARGO_PKG_VERSION"))?;
+    if let Some(part) = &plan.partial_view {
+        writeln!(out, "# WARNING: the size was chosen from a partial view: {}.", masked(part))?;
+        writeln!(out, "# Make this anew as root on the host, or name a limit (--target N).")?;
+    }
     for reason in plan.why.iter().filter(|reason| reason.about != crate::plan::About::Files) {
         writeln!(out, "# {}: {}", reason.about, masked(&reason.text))?;
     }

@@ -126,14 +126,14 @@ impl<'a> Journal<'a> {
         let handle = root.folder(folder)?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&handle, LOCK, flags, Mode::from_raw_mode(0o600))
-            .map_err(|cause| lock_error("opening", cause))?;
+            .map_err(|cause| lock_error(root, "opening", cause))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 clear_leftovers(root, &handle)?;
                 Ok(Self { root, _lock: lock })
             }
             Err(Errno::WOULDBLOCK) => Err(Error::Busy),
-            Err(cause) => Err(lock_error("locking", cause)),
+            Err(cause) => Err(lock_error(root, "locking", cause)),
         }
     }
 
@@ -145,8 +145,8 @@ impl<'a> Journal<'a> {
     /// Writes a change down, durable when this returns.
     pub(crate) fn save(&self, change: &Change) -> Result<(), Error> {
         let path = file_of(&change.id);
-        let json = serde_json::to_vec_pretty(change)
-            .map_err(|cause| Error::Journal { path: path.clone(), cause: cause.to_string() })?;
+        let json =
+            serde_json::to_vec_pretty(change).map_err(|cause| broken(self.root, &path, &cause))?;
         let file = RegularFile {
             content: Bytes(json),
             mode: 0o600,
@@ -191,7 +191,8 @@ pub(crate) fn needs_recovery(root: &Root) -> Result<bool, Error> {
 /// A process killed while it wrote the journal leaves a temporary file that nothing refers to.
 fn clear_leftovers(root: &Root, folder: &rustix::fd::OwnedFd) -> Result<(), Error> {
     for name in names(root)?.iter().filter(|name| is_temporary(name)) {
-        rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty()).map_err(listing)?;
+        rustix::fs::unlinkat(folder, name.as_str(), AtFlags::empty())
+            .map_err(|cause| listing(root, cause))?;
     }
     Ok(())
 }
@@ -203,13 +204,18 @@ fn names(root: &Root) -> Result<Vec<String>, Error> {
         Err(error) if error.cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
+    let listing = |cause| listing(root, cause);
     let entries = rustix::fs::Dir::read_from(&folder).map_err(listing)?;
     let name = |entry: rustix::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
     entries.map(|entry| entry.map(name).map_err(listing)).collect()
 }
 
-fn listing(cause: Errno) -> Error {
-    Error::Journal { path: FOLDER.into(), cause: cause.to_string() }
+fn listing(root: &Root, cause: Errno) -> Error {
+    broken(root, Path::new(FOLDER), &cause)
+}
+
+fn broken(root: &Root, path: &Path, cause: &dyn std::fmt::Display) -> Error {
+    Error::Journal { path: root.real(path), cause: cause.to_string() }
 }
 
 /// Every change in the journal below `root`, oldest first; none where there is no journal.
@@ -221,12 +227,20 @@ pub fn changes(root: &Root) -> Result<Vec<Change>, Error> {
     Ok(changes)
 }
 
-/// A change that was begun and neither finished nor undone, in a line; `None` also while another
-/// ctkeeper is at it, or where the journal cannot be read.
+/// A change that was begun and neither finished nor undone, in a line, or why there may be one that
+/// cannot be read; `None` also while another ctkeeper is at it, or where the journal is not for the
+/// caller to read.
 ///
 /// This only looks.
 pub fn unfinished(root: &Root) -> Option<String> {
-    let change = changes(root).ok()?.into_iter().find(|change| change.state.is_unfinished())?;
+    let changes = match changes(root) {
+        Ok(changes) => changes,
+        Err(Error::File(error)) if error.cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            return None;
+        }
+        Err(error) => return Some(format!("that cannot be ruled out, as {error}")),
+    };
+    let change = changes.into_iter().find(|change| change.state.is_unfinished())?;
     let folder = root.folder(Path::new(FOLDER)).ok()?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let lock = rustix::fs::openat(&folder, LOCK, flags, Mode::empty()).ok()?;
@@ -245,7 +259,7 @@ fn file_of(id: &str) -> PathBuf {
 }
 
 fn read(root: &Root, path: &Path) -> Result<Change, Error> {
-    let broken = |cause: String| Error::Journal { path: path.to_owned(), cause };
+    let broken = |cause: String| broken(root, path, &cause);
     let FileState::File(file) = root.state(path)? else {
         return Err(broken("it is no regular file".to_owned()));
     };
@@ -257,7 +271,7 @@ fn read(root: &Root, path: &Path) -> Result<Change, Error> {
     Ok(change)
 }
 
-fn lock_error(operation: &'static str, cause: Errno) -> Error {
-    let path = Path::new(FOLDER).join(LOCK);
+fn lock_error(root: &Root, operation: &'static str, cause: Errno) -> Error {
+    let path = root.real(&Path::new(FOLDER).join(LOCK));
     crate::root::FileError { operation, path, cause: cause.into() }.into()
 }

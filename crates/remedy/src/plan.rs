@@ -113,6 +113,10 @@ pub struct Plan {
     pub why: Vec<Reason>,
     /// What to know beside it.
     pub notes: Vec<String>,
+    /// Why the size may be chosen from a part of the host's connections alone; absent where all
+    /// could be seen, or where the user chose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial_view: Option<String>,
 }
 
 impl Plan {
@@ -227,6 +231,7 @@ pub fn plan(snapshot: &Snapshot, request: &Request) -> Result<Plan, Refusal> {
         memory: sizing.proof,
         why: sizing.why,
         notes: sizing.notes,
+        partial_view: partial_view(snapshot).filter(|_| request.target.is_none()),
     };
     if let (true, Some(before)) = (request.persist.running(), snapshot.limits) {
         plan.running = running_steps(before, plan.after);
@@ -237,6 +242,7 @@ pub fn plan(snapshot: &Snapshot, request: &Request) -> Result<Plan, Refusal> {
         plan.notes.push("nothing is written to files: a reboot forgets this change".to_owned());
     }
     plan.notes.extend(size::log_hint(snapshot, request));
+    plan.notes.extend(size::running_stays_too_small(snapshot, request, plan.after.limit));
     add_notes(&mut plan, snapshot);
     match sizing.unmet {
         Some(refusal) if plan.is_nothing() => return Err(refusal),
@@ -286,6 +292,16 @@ fn on_the_host(plan: &Plan) -> Vec<String> {
     vec![format!("ctkeeper fix --target {}", plan.after.limit.0)]
 }
 
+fn partial_view(snapshot: &Snapshot) -> Option<String> {
+    if !snapshot.taken.in_initial_namespace {
+        Some("this is not the host's initial network namespace (a container?)".to_owned())
+    } else if snapshot.gaps.iter().any(|gap| gap.kind == GapKind::Privilege) {
+        Some("not every namespace could be seen (not root, or hidden processes)".to_owned())
+    } else {
+        None
+    }
+}
+
 fn add_notes(plan: &mut Plan, snapshot: &Snapshot) {
     for writer in &snapshot.settings.other_writers {
         let writer = ctkeeper_flow::hostile::masked(writer);
@@ -298,8 +314,8 @@ fn add_notes(plan: &mut Plan, snapshot: &Snapshot) {
             }
         ));
     }
-    if snapshot.gaps.iter().any(|gap| gap.kind == GapKind::Privilege) {
-        plan.notes.push("not every namespace could be seen: run as root to plan from all".into());
+    if let Some(part) = partial_view(snapshot) {
+        plan.notes.push(format!("size and memory are reckoned from a partial view: {part}"));
     }
     if !plan.memory.entry_measured {
         plan.notes.push(format!(

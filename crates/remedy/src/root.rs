@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -35,7 +36,7 @@ type Result<T> = std::result::Result<T, FileError>;
 pub struct FileError {
     /// What was being done: `renaming to`.
     pub operation: &'static str,
-    /// The file, as a path on the host.
+    /// The file, below the root that stands for the host's.
     pub path: PathBuf,
     /// Why it failed.
     pub cause: std::io::Error,
@@ -66,10 +67,16 @@ impl Root {
         self.path == Path::new("/")
     }
 
+    /// Where a file of the host that this stands for really is: the name for people.
+    pub fn real(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        self.path.join(below)
+    }
+
     /// What stands at `path`.
     pub fn state(&self, path: &Path) -> Result<FileState> {
         match self.folder_of(path) {
-            Ok((folder, name)) => state_in(&folder, name, path),
+            Ok((folder, name)) => state_in(&folder, name, &self.real(path)),
             Err(error) if error.cause.kind() == std::io::ErrorKind::NotFound => {
                 Ok(FileState::Absent)
             }
@@ -83,22 +90,24 @@ impl Root {
         let (folder, name) = self.folder_of(path)?;
         let temporary = temporary_name(name, stamp);
         let placed = match state {
-            FileState::Absent => ignore_absent(unlink(&folder, name)).map_err(at("removing", path)),
-            FileState::Link { target } => {
-                let target = OsStr::new(target);
-                rustix::fs::symlinkat(target, &folder, temporary.as_str())
-                    .map_err(at("linking", path))
-                    .and_then(|()| rename(&folder, &temporary, name, path))
+            FileState::Absent => {
+                ignore_absent(unlink(&folder, name)).map_err(at("removing", &self.real(path)))
             }
-            FileState::File(file) => write_beside(&folder, &temporary, file, path)
-                .and_then(|()| rename(&folder, &temporary, name, path)),
+            FileState::Link { target } => {
+                let target = OsStr::from_bytes(&target.0);
+                rustix::fs::symlinkat(target, &folder, temporary.as_str())
+                    .map_err(at("linking", &self.real(path)))
+                    .and_then(|()| rename(&folder, &temporary, name, &self.real(path)))
+            }
+            FileState::File(file) => write_beside(&folder, &temporary, file, &self.real(path))
+                .and_then(|()| rename(&folder, &temporary, name, &self.real(path))),
         };
         if placed.is_err() {
             // The first failure is what counts.
             let _ = unlink(&folder, OsStr::new(&temporary));
         }
         placed?;
-        rustix::fs::fsync(&folder).map_err(at("making durable the folder of", path))
+        rustix::fs::fsync(&folder).map_err(at("making durable the folder of", &self.real(path)))
     }
 
     /// Removes the temporary file that a crash in [`Root::put`] left.
@@ -109,8 +118,8 @@ impl Root {
             return Ok(());
         }
         unlink(&folder, OsStr::new(&temporary))
-            .map_err(at("removing the temporary file beside", path))?;
-        rustix::fs::fsync(&folder).map_err(at("making durable the folder of", path))
+            .map_err(at("removing the temporary file beside", &self.real(path)))?;
+        rustix::fs::fsync(&folder).map_err(at("making durable the folder of", &self.real(path)))
     }
 
     /// Folders above `path` that are not there, outermost first.
@@ -124,9 +133,10 @@ impl Root {
     pub fn make_folder(&self, path: &Path, mode: u32) -> Result<()> {
         let (parent, name) = self.folder_of(path)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
-            Ok(()) => rustix::fs::fsync(&parent).map_err(at("making durable the folder of", path)),
+            Ok(()) => rustix::fs::fsync(&parent)
+                .map_err(at("making durable the folder of", &self.real(path))),
             Err(Errno::EXIST) => Ok(()),
-            Err(cause) => Err(at("making the folder", path)(cause)),
+            Err(cause) => Err(at("making the folder", &self.real(path))(cause)),
         }
     }
 
@@ -137,9 +147,10 @@ impl Root {
             return Ok(());
         }
         match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
-            Ok(()) => rustix::fs::fsync(&parent).map_err(at("making durable the folder of", path)),
+            Ok(()) => rustix::fs::fsync(&parent)
+                .map_err(at("making durable the folder of", &self.real(path))),
             Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-            Err(cause) => Err(at("removing the folder", path)(cause)),
+            Err(cause) => Err(at("removing the folder", &self.real(path))(cause)),
         }
     }
 
@@ -152,7 +163,7 @@ impl Root {
             let resolve = ResolveFlags::IN_ROOT;
             rustix::fs::openat2(&self.handle, path, flags, Mode::empty(), resolve)
         };
-        opened.map_err(at("opening the folder", path))
+        opened.map_err(at("opening the folder", &self.real(path)))
     }
 
     /// A handle of the folder that `path` is in, and its name there.
@@ -160,7 +171,7 @@ impl Root {
         let plain = path.is_absolute() && !path.components().any(|c| c == Component::ParentDir);
         match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) if plain => Ok((self.folder(parent)?, name)),
-            _ => Err(at("naming", path)(Errno::INVAL)),
+            _ => Err(at("naming", &self.real(path))(Errno::INVAL)),
         }
     }
 }
@@ -223,7 +234,7 @@ fn state_in(folder: &OwnedFd, name: &OsStr, path: &Path) -> Result<FileState> {
         FileType::RegularFile => read(folder, name, path).map(FileState::File),
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(folder, name, Vec::new()).map_err(looking)?;
-            Ok(FileState::Link { target: target.to_string_lossy().into_owned() })
+            Ok(FileState::Link { target: Bytes(target.into_bytes()) })
         }
         FileType::Directory => Err(looking(Errno::ISDIR)),
         _ => Err(looking(Errno::INVAL)),
@@ -374,9 +385,11 @@ mod tests {
         assert!(root.put(path, &FileState::File(new_file()), "x").is_err());
         assert!(names(outside.path()).is_empty());
         let link = Path::new("/etc/sysctl.d/99-sysctl.conf");
-        let state = FileState::Link { target: "../sysctl.conf".to_owned() };
+        let state = FileState::Link { target: Bytes(b"../sysctl\xff.conf".to_vec()) };
         root.put(link, &state, "x").unwrap();
         assert_eq!(root.state(link).unwrap(), state);
+        let pointed = fs::read_link(folder.path().join("etc/sysctl.d/99-sysctl.conf")).unwrap();
+        assert_eq!(pointed.as_os_str().as_bytes(), b"../sysctl\xff.conf");
     }
 
     #[test]
@@ -385,7 +398,8 @@ mod tests {
         fs::create_dir(folder.path().join("etc/sysctl.d/zz-ctkeeper.conf")).unwrap();
         let path = Path::new("/etc/sysctl.d/zz-ctkeeper.conf");
         let error = root.state(path).unwrap_err();
-        assert!(error.to_string().contains("zz-ctkeeper.conf"), "{error}");
+        let real = folder.path().join("etc/sysctl.d/zz-ctkeeper.conf").display().to_string();
+        assert!(error.to_string().contains(&real), "{error}");
         assert!(root.put(path, &FileState::File(new_file()), "x").is_err());
         assert_eq!(names(&folder.path().join("etc/sysctl.d")), ["zz-ctkeeper.conf"]);
     }

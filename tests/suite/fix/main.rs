@@ -81,8 +81,10 @@ fn main() -> ExitCode {
         Case { name: "refusals", needs: ROOT, run: view::refusals },
         Case { name: "asks_on_a_terminal", needs: TERMINAL, run: view::asks_on_a_terminal },
         Case { name: "nobody_listens", needs: ROOT, run: view::nobody_listens },
+        Case { name: "broken_journal", needs: ROOT, run: view::broken_journal },
         Case { name: "json_and_codes", needs: ROOT, run: view::json_and_codes },
         Case { name: "emits", needs: ROOT, run: view::emits },
+        Case { name: "emits_from_a_part", needs: MOUNTS, run: view::emits_from_a_part },
         Case { name: "wrong_command_lines", needs: ROOT, run: view::wrong_command_lines },
     ])
 }

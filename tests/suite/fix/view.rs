@@ -138,6 +138,22 @@ pub(crate) fn nobody_listens() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A journal that cannot be read is shown, by its real name, and stops everything.
+pub(crate) fn broken_journal() -> anyhow::Result<()> {
+    let tree = Tree::new()?;
+    tree.write("var/lib/ctkeeper/journal/20260101-000000.json", "{")?;
+    let before = tree.picture()?;
+    let real = tree.path("var/lib/ctkeeper/journal/20260101-000000.json").display().to_string();
+    for arguments in [&["--target", "524288", "--yes"][..], &["--undo"], &["--history"]] {
+        let output = ensure_code(tree.fix(arguments)?, 1)?;
+        ensure!(output.stderr.contains(&real), "{output:?}");
+    }
+    let report = doctor(&["--root", &tree.root().display().to_string()])?;
+    ensure!(report.0.to_string().contains(&real), "{:#}", report.0);
+    ensure!(tree.picture()? == before);
+    Ok(())
+}
+
 pub(crate) fn json_and_codes() -> anyhow::Result<()> {
     let tree = Tree::new()?;
     let json = |arguments: &[&str], code: i32| -> anyhow::Result<Value> {
@@ -175,7 +191,18 @@ pub(crate) fn emits() -> anyhow::Result<()> {
         let output = run(&mut ctkeeper(&["fix", "--target", "600k", "--emit", format]))?;
         let output = ensure_code(output, 0)?;
         ensure!(output.stdout.contains(says), "{format}: {output:?}");
+        ensure!(!output.stderr.contains("partial view"), "{format}: {output:?}");
     }
+    Ok(())
+}
+
+/// Inside a namespace of its own, what is chosen says so, in the file and beside it.
+pub(crate) fn emits_from_a_part() -> anyhow::Result<()> {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--"]).arg(ctkeeper_path()).args(["fix", "--emit", "sysctl"]);
+    let output = ensure_code(run(&mut command)?, 0)?;
+    ensure!(output.stdout.contains("# WARNING: the size was chosen from a partial"), "{output:?}");
+    ensure!(output.stderr.contains("partial view"), "{output:?}");
     Ok(())
 }
 

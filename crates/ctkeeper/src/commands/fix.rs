@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::exit::{self, UsageError};
-use crate::ui::Screen;
+use crate::ui::{Screen, say};
 
 /// Name and version of what `--json` prints.
 const SCHEMA: &str = "ctkeeper.fix/1";
@@ -48,6 +48,10 @@ pub(crate) struct FixArgs {
     target: Option<u64>,
 
     /// The share of free memory that connection tracking may take
+    ///
+    /// A limit is raised only if all that it may take fits. Where the running limit does not fit as
+    /// it is, buckets are still raised if they fit by themselves: too few refuse connections before
+    /// the limit does.
     #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = values::share)]
     memory_share: f64,
 
@@ -207,6 +211,9 @@ impl Fix<'_> {
             request.persist = Persist::FilesOnly;
         }
         let plan = ctkeeper_remedy::plan(&snapshot, &request)?;
+        if let Some(part) = &plan.partial_view {
+            say!("ctkeeper: warning: the size was chosen from a partial view: {part}");
+        }
         let text = ctkeeper_remedy::emit(&plan, format.into());
         if self.json {
             print_json(

@@ -34,7 +34,7 @@ fn file_backward(
     if !now.reads_like(&file.before) {
         if !now.reads_like(&file.after) {
             if !force {
-                let what = vec![path.display().to_string()];
+                let what = vec![root.real(path).display().to_string()];
                 return Err(Error::ChangedSince { id: change.id.clone(), what });
             }
             journal.keep(&change.id, path, &now)?;

@@ -65,7 +65,7 @@ fn draft_files(plan: &Plan, stamp: &Stamp, root: &Root) -> Result<Vec<FileChange
     });
     for step in steps {
         match files.iter_mut().find(|file| file.path == *step.path()) {
-            Some(file) => file.after = stepped(step, &file.after, plan, stamp)?,
+            Some(file) => file.after = stepped(step, &file.after, plan, stamp, root)?,
             None => files.push(draft_file(step, plan, stamp, root)?),
         }
     }
@@ -80,7 +80,7 @@ fn draft_file(
 ) -> Result<FileChange, Error> {
     let path = step.path().clone();
     let before = root.state(&path)?;
-    let after = stepped(step, &before, plan, stamp)?;
+    let after = stepped(step, &before, plan, stamp, root)?;
     Ok(FileChange { made_folders: root.missing_folders(&path), path, before, after })
 }
 
@@ -90,6 +90,7 @@ fn stepped(
     from: &FileState,
     plan: &Plan,
     stamp: &Stamp,
+    root: &Root,
 ) -> Result<FileState, Error> {
     let existing = match from {
         FileState::File(file) => Some(RegularFile { modified: None, ..file.clone() }),
@@ -101,7 +102,7 @@ fn stepped(
             ..existing.unwrap_or_else(new_file)
         },
         FileStep::CommentOut { path, line, .. } => {
-            let refused = |cause: String| Error::Edit { path: path.clone(), line: *line, cause };
+            let refused = |cause: String| Error::Edit { path: root.real(path), line: *line, cause };
             let file = existing.ok_or_else(|| refused("it is no file any more".to_owned()))?;
             let edited = edit::without_line(&file.content.0, step, stamp);
             let content = edited.map_err(|cause| refused(cause.to_string()))?;

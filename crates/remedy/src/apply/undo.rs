@@ -44,7 +44,7 @@ pub(super) fn check_unchanged(
     for file in &change.files {
         let now = hands.root.state(&file.path)?;
         if !now.reads_like(&file.after) && !now.reads_like(&file.before) {
-            what.push(file.path.display().to_string());
+            what.push(hands.root.real(&file.path).display().to_string());
         }
     }
     for step in hands.running(&change.running) {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Needed: the fullest namespace at the limit, the others at one and a half times what they hold
 /// now, and the buckets. There is: `MemAvailable` less reservations, of which connection tracking
 /// may take a share. The worst case, every namespace at the limit, is told and refuses nothing.
+///
+/// A limit rises only where this holds. Buckets for the limit that runs may rise where it does not,
+/// if they fit by themselves: 8 bytes each, against connections refused below the limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryProof {
     /// One entry.

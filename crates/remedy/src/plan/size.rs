@@ -265,6 +265,28 @@ pub(super) fn log_hint(snapshot: &Snapshot, request: &Request) -> Option<String>
     ))
 }
 
+/// Where only files change and more is needed now than what runs, that is to be known.
+pub(super) fn running_stays_too_small(
+    snapshot: &Snapshot,
+    request: &Request,
+    planned: Limit,
+) -> Option<String> {
+    if request.persist != Persist::FilesOnly || request.access == Access::Elsewhere {
+        return None;
+    }
+    let running = snapshot.limits?.limit.entries()?;
+    let needed = by_refusals(snapshot, request, running)
+        .into_iter()
+        .chain(by_growth(snapshot, request.growth_horizon))
+        .max_by_key(|wish| wish.limit)
+        .filter(|wish| wish.limit > running)?;
+    let kept = if planned.0 == running { ", and are what the files keep" } else { "" };
+    Some(format!(
+        "running values stay as they are{kept}, and are too small ({}): `ctkeeper fix` raises them",
+        needed.why
+    ))
+}
+
 /// The namespace that will hold most is to stay under half of the limit.
 fn by_growth(snapshot: &Snapshot, horizon: Duration) -> Option<Wish> {
     let expected = |namespace: &Namespace| expected_count(namespace, horizon);

@@ -355,6 +355,32 @@ fn a_line_that_would_win_is_commented_out() {
 }
 
 #[test]
+fn keeping_what_is_too_small_is_said() {
+    let files = Request { persist: Persist::FilesOnly, ..request() };
+    let full = plan(&host(262_144, 262_144, 16 * GIB, &[262_144]), &files).unwrap();
+    assert!(full.is_nothing());
+    assert!(full.notes.iter().any(|note| note.contains("are too small")), "{full:?}");
+    let healthy = plan(&host(262_144, 262_144, 16 * GIB, &[10]), &files).unwrap();
+    assert_eq!(healthy.notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_size_chosen_from_a_part_says_so_wherever_it_goes() {
+    let elsewhere = Request { access: Access::Elsewhere, ..request() };
+    let mut snapshot = host(262_144, 262_144, 16 * GIB, &[262_144]);
+    let emitted = |snapshot: &Snapshot, request: &Request| {
+        let plan = plan(snapshot, request).unwrap();
+        [crate::Format::Sysctl, crate::Format::CloudInit, crate::Format::Ansible]
+            .map(|format| crate::emit(&plan, format).contains("# WARNING: the size was chosen"))
+    };
+    assert_eq!(emitted(&snapshot, &elsewhere), [false; 3]);
+    snapshot.taken.in_initial_namespace = false;
+    assert_eq!(emitted(&snapshot, &elsewhere), [true; 3]);
+    let named = Request { target: Some(524_288), ..elsewhere };
+    assert_eq!(emitted(&snapshot, &named), [false; 3]);
+}
+
+#[test]
 fn a_built_in_module_needs_no_module_files() {
     let mut snapshot = host(262_144, 262_144, 16 * GIB, &[262_144]);
     snapshot.module = ModuleState::BuiltIn;

@@ -14,7 +14,7 @@ pub enum FileState {
     /// A symbolic link.
     Link {
         /// Where it points.
-        target: String,
+        target: Bytes,
     },
     /// A regular file.
     File(RegularFile),
