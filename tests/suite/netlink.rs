@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         case("events_tell_what_happened", events::events_tell_what_happened),
         case("groups_deliver_only_what_was_asked", events::groups_deliver_only_what_was_asked),
         case("losses_are_counted_exactly", events::losses_are_counted_exactly),
-        case("a_follower_recovers_from_a_loss", events::a_follower_recovers_from_a_loss),
+        case("a_dump_makes_good_a_loss", events::a_dump_makes_good_a_loss),
         case("a_namespace_opens_by_every_name", namespaces::opens_by_every_name),
         case("the_callers_thread_is_not_moved", namespaces::the_callers_thread_is_not_moved),
         case(

@@ -4,7 +4,7 @@
 //! the kernel writes each event on the packet's path), so subscribe to as little as will do:
 //! [`Groups::DESTROY`] alone costs the packet path nothing.
 
-use std::ops::{BitOr, ControlFlow};
+use std::ops::BitOr;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
@@ -12,10 +12,9 @@ use std::time::Duration;
 use ctkeeper_flow::{EventKind, Flow};
 
 use crate::attribute::{CONNTRACK, group, operation as message_type};
-use crate::ctnetlink::{Conntrack, ensure_available};
+use crate::ctnetlink::ensure_available;
 use crate::decode;
 use crate::error::{Error, Operation};
-use crate::filter::DumpFilter;
 use crate::netns::Namespace;
 use crate::socket::{self, Socket};
 use crate::sys::{self, Received};
@@ -93,8 +92,11 @@ impl Reading {
 /// A subscription to the events of one namespace.
 ///
 /// With the kernel's default setting (`nf_conntrack_events` 2) entries made before the first
-/// listener send no events, not even when they are destroyed: begin with a dump, or use
-/// [`Follower`].
+/// listener send no events, not even when they are destroyed.
+///
+/// To follow a table, subscribe first and dump it then, so that nothing happens unseen between the
+/// two; dump it again after a lossy [`Reading`]. An event that waited meanwhile may be older than
+/// the dump, so tell entries apart by id: a destroy event of an id that is not known means nothing.
 #[derive(Debug)]
 pub struct Events {
     socket: Socket,
@@ -255,84 +257,5 @@ fn kind(message: &Message<'_>) -> Option<EventKind> {
         NEW => Some(EventKind::Update),
         DELETE => Some(EventKind::Destroy),
         _ => None,
-    }
-}
-
-/// What a [`Follower`] tells.
-#[derive(Clone, Copy, Debug)]
-pub enum Notice<'a> {
-    /// An entry that is in the table: at the beginning, and after a loss.
-    Present(&'a Flow),
-    /// An event.
-    Event(Event<'a>),
-    /// So many events were lost; `None` when nobody counted them. What is known of the table may be
-    /// wrong until [`Notice::Synchronised`].
-    Lost(Option<u64>),
-    /// Everything that is in the table has been told as [`Notice::Present`] since the beginning or
-    /// the loss: what was not can be forgotten.
-    Synchronised,
-}
-
-/// Follows a namespace's table: its entries first, then its events; after a loss the entries again.
-///
-/// An event that waits while the table is dumped may be older than the dump, so entries are to be
-/// told apart by id: a `Destroy` of an id that is not known means nothing.
-#[derive(Debug)]
-pub struct Follower {
-    events: Events,
-    table: Conntrack,
-    is_synchronised: bool,
-}
-
-impl Follower {
-    /// Follows the calling thread's namespace. Parameters as for [`Events::subscribe`].
-    pub fn start(groups: Groups, buffer: usize) -> Result<Self, Error> {
-        // Subscribed first, so that nothing happens unseen between the two.
-        let events = Events::subscribe(groups, buffer)?;
-        Ok(Self { events, table: Conntrack::open()?, is_synchronised: false })
-    }
-
-    /// Follows a namespace.
-    pub fn start_in(namespace: &Namespace, groups: Groups, buffer: usize) -> Result<Self, Error> {
-        let events = Events::subscribe_in(namespace, groups, buffer)?;
-        Ok(Self { events, table: Conntrack::open_in(namespace)?, is_synchronised: false })
-    }
-
-    /// The subscription.
-    pub const fn events(&mut self) -> &mut Events {
-        &mut self.events
-    }
-
-    /// Delivers what is new, waiting up to `timeout` for it. After a loss, and in the first call,
-    /// the table is dumped.
-    pub fn poll(
-        &mut self,
-        timeout: Duration,
-        mut visit: impl FnMut(Notice<'_>),
-    ) -> Result<Reading, Error> {
-        self.synchronise(&mut visit)?;
-        let reading = self.events.read(timeout, |event| visit(Notice::Event(event)))?;
-        if reading.is_lossy() {
-            visit(Notice::Lost((reading.lost > 0).then_some(reading.lost)));
-            self.is_synchronised = false;
-            self.synchronise(&mut visit)?;
-        }
-        Ok(reading)
-    }
-
-    fn synchronise(&mut self, visit: &mut dyn FnMut(Notice<'_>)) -> Result<(), Error> {
-        if self.is_synchronised {
-            return Ok(());
-        }
-        let dump = self.table.dump(&DumpFilter::ALL, |flow| {
-            visit(Notice::Present(flow));
-            ControlFlow::Continue(())
-        })?;
-        // Else the next call dumps again.
-        self.is_synchronised = dump.complete && dump.interruptions == 0;
-        if self.is_synchronised {
-            visit(Notice::Synchronised);
-        }
-        Ok(())
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! * [`Conntrack`] is a socket to one namespace's table: count and limit, statistics, whole,
 //!   filtered and sampled dumps; creating, changing and deleting entries.
-//! * [`Events`] are a namespace's events, with exact account of losses; [`Follower`] reads the
-//!   table again after one.
+//! * [`Events`] are a namespace's events, with exact account of losses.
 //! * [`nftables`] summarises a namespace's rules.
 //! * [`netns`] names, holds, lists and visits network namespaces without moving the caller's thread.
 //! * [`Availability`] tells, without changing anything, whether there is something to talk to:
@@ -52,6 +51,6 @@ pub use ctkeeper_flow::EventKind;
 pub use ctnetlink::{Conntrack, Dump, GlobalStatistics};
 pub use encode::Change;
 pub use error::{Errno, Error, Operation};
-pub use events::{Event, Events, Follower, Groups, Notice, Reading};
+pub use events::{Event, Events, Groups, Reading};
 pub use filter::DumpFilter;
 pub use wire::Malformed;

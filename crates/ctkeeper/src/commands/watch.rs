@@ -219,7 +219,7 @@ impl Watch {
         };
         let (mut shown, mut written): (u64, io::Result<()>) = (0, Ok(()));
         let now = nanoseconds_since_epoch();
-        table.dump(&kernel_filter(filter), |flow| {
+        let dump = table.dump(&kernel_filter(filter), |flow| {
             if filter.matches(flow, now) {
                 shown += 1;
                 written = writer.entry(flow, None, None);
@@ -228,7 +228,19 @@ impl Watch {
         })?;
         written?;
         writer.flush()?;
-        say!("ctkeeper: resynchronised: {} entries are in the table", units::count(shown));
+        let entries = units::counted(shown, "entry", "entries");
+        if dump.interruptions > 0 {
+            say!(
+                "ctkeeper: {entries} shown of the table, which was rebuilt meanwhile: some may be \
+                 missing or double"
+            );
+        } else {
+            say!("ctkeeper: resynchronised: {entries} of the table shown");
+        }
+        if dump.undecodable > 0 {
+            let unread = units::counted(dump.undecodable, "entry", "entries");
+            say!("ctkeeper: {unread} of the table could not be read");
+        }
         Ok(())
     }
 
