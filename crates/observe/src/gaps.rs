@@ -1,7 +1,7 @@
 //! Errors turned into gaps: what is missing, why, and what to do.
 
 use ctkeeper_netlink::Error;
-use ctkeeper_netlink::netns::Enumeration;
+use ctkeeper_netlink::netns::{self, Enumeration};
 use ctkeeper_snapshot::{Gap, GapKind};
 
 /// A namespace that could not be read; one that has gone meanwhile is no gap.
@@ -27,7 +27,7 @@ pub(crate) fn hidden_namespaces(enumeration: &Enumeration) -> Option<Gap> {
         1 => "the namespace of 1 process".to_owned(),
         several => format!("the namespaces of {several} processes"),
     };
-    let (kind, remedy) = if may_trace() {
+    let (kind, remedy) = if netns::may_look_into_processes() {
         (GapKind::Unavailable, "hidden even from root")
     } else {
         (GapKind::Privilege, "run as root, or with CAP_SYS_PTRACE")
@@ -54,11 +54,6 @@ pub(crate) fn host_unseen() -> Gap {
         cause: "it is not among those that can be seen or entered from here (a container?)".into(),
         remedy: "run it as root on the host; to judge this namespace alone: --netns current".into(),
     }
-}
-
-fn may_trace() -> bool {
-    rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_PTRACE))
 }
 
 fn of_error(error: &Error, what: String) -> Option<Gap> {
