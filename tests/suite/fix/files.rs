@@ -208,6 +208,16 @@ pub(crate) fn real_etc_in_private() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What doctor noted to see what moves is doctor's: a plan leaves no note in its place.
+pub(crate) fn the_note_is_left_alone() -> anyhow::Result<()> {
+    let tree = Tree::new()?;
+    fs::create_dir_all(tree.path("var/lib"))?;
+    let then_list = "both() { \"$@\"; ls -A /run/ctkeeper | sed s/^/noted:/; }; both";
+    let output = run(&mut private_host(&tree, then_list, &["--dry-run", "--target", "524288"]))?;
+    ensure!(output.stdout.contains("PLAN") && !output.stdout.contains("noted:"), "{output:?}");
+    Ok(())
+}
+
 /// Runs `ctkeeper fix` on `/` with `etc` and `var/lib` of the tree mounted over the host's.
 pub(crate) fn on_private_host(tree: &Tree, arguments: &[&str]) -> anyhow::Result<Output> {
     run(&mut private_host(tree, "", arguments))

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Case { name: "real_etc_in_private", needs: MOUNTS, run: files::real_etc_in_private },
         Case { name: "changed_by_others", needs: ROOT, run: files::changed_by_others },
         Case { name: "values_of_another_host", needs: MOUNTS, run: files::values_of_another_host },
+        Case { name: "the_note_is_left_alone", needs: MOUNTS, run: files::the_note_is_left_alone },
         Case { name: "odd_lines", needs: ROOT, run: files::odd_lines },
         Case { name: "early_or_late", needs: ROOT, run: files::early_or_late },
         Case { name: "undo_in_order", needs: ROOT, run: files::undo_in_order },

@@ -39,7 +39,8 @@ const SCHEMA: &str = "ctkeeper.fix/1";
   ctkeeper fix --emit ansible        for hosts that are managed elsewhere
 
 Exit codes: 0 done, or nothing to do; 1 refused, or failed (the message says whether everything is
-as before); 4 plan printed and not applied; 64 wrong command line.
+as before); 4 plan printed and not applied; 64 wrong command line. A reader that goes away
+(`fix --yes | head`) stops no change and hides no outcome.
 A failure or a kill half-way is taken back, by the next run if need be. What each change found is
 kept in /var/lib/ctkeeper/journal.")]
 pub(crate) struct FixArgs {

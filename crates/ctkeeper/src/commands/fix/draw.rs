@@ -90,14 +90,20 @@ fn memory(out: &mut impl Write, screen: &Screen, proof: &MemoryProof) -> io::Res
         0 => String::new(),
         bytes => format!(" ({} more are reserved by others)", units::mebibytes(bytes)),
     };
+    let of_free = match proof.free() {
+        0 => format!("none is free{reserved}"),
+        free => format!(
+            "{} of the {} free{reserved}, of which {} may be taken",
+            units::percent(proof.share_needed()),
+            units::mebibytes(free),
+            units::percent(proof.share)
+        ),
+    };
     let text = format!(
-        "{} at the limit, {} with 1.5 times what other namespaces hold: {} of the {} free{reserved}, \
-         of which {} may be taken; {} bytes an entry, 8 a bucket",
+        "{} at the limit, {} with 1.5 times what other namespaces hold: {of_free}; {} bytes an \
+         entry, 8 a bucket",
         units::mebibytes(proof.at_limit),
         units::mebibytes(proof.needed),
-        units::percent(proof.share_needed()),
-        units::mebibytes(proof.free()),
-        units::percent(proof.share),
         proof.entry_bytes,
     );
     labelled(out, screen, "memory", &text)?;
@@ -247,4 +253,22 @@ pub(super) fn history(out: &mut impl Write, screen: &Screen, changes: &[Change])
         writeln!(out, "                  {}", printable(&change.summary))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_headline_is_folded_between_words() {
+        let text = "limit 262,144 → 524,288, buckets 524,288, now and after reboot; undo with it";
+        for width in [60, 80] {
+            let mut out = Vec::new();
+            headline(&mut out, &Screen::plain(width), "DONE", text).unwrap();
+            let shown = String::from_utf8(out).unwrap();
+            assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
+            let words: Vec<_> = shown.split_whitespace().skip(1).collect();
+            assert_eq!(words.join(" "), text);
+        }
+    }
 }
