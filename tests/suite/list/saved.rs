@@ -22,6 +22,9 @@ udp      17 13 src=127.0.0.1 dst=127.0.0.53 sport=41767 dport=53 [UNREPLIED] src
 pub(crate) fn the_seeds_list_reads() -> anyhow::Result<()> {
     let Output { code, stdout, stderr } = fed(&["list", "--from", "-"], SEED.as_bytes())?;
     ensure!(code == Some(0) && stdout == SEED, "{stdout}{stderr}");
+    let pasted = format!("sudo conntrack -L\n{SEED}");
+    let Output { code, stdout, stderr } = fed(&["list", "--from", "-"], pasted.as_bytes())?;
+    ensure!(code == Some(0) && stdout == SEED, "{stdout}{stderr}");
     for (expression, expected) in
         [("", 7), ("tcp", 2), ("dport 53 unreplied", 3), ("timeout > 1d", 1), ("nat", 0)]
     {

@@ -71,7 +71,7 @@ impl SavedList {
         while self.next_line(&mut line)? {
             number += 1;
             let text = String::from_utf8_lossy(&line);
-            if text.trim().is_empty() || is_closing_line(&text) {
+            if text.trim().is_empty() || is_closing_line(&text) || is_command(&text) {
                 continue;
             }
             match read(&text) {
@@ -111,6 +111,13 @@ impl SavedList {
 /// streams it comes first, since only standard output is buffered.
 fn is_closing_line(line: &str) -> bool {
     line.starts_with("conntrack v") && line.trim_end().ends_with("have been shown.")
+}
+
+/// The command that made the list, as a pasted terminal has it above.
+fn is_command(line: &str) -> bool {
+    ["conntrack -L", "conntrack --dump", "cat /proc/net/nf_conntrack"]
+        .iter()
+        .any(|command| line.contains(command))
 }
 
 fn read(line: &str) -> anyhow::Result<(Flow, Option<String>)> {
