@@ -50,12 +50,6 @@ impl<'a> Tree<'a> {
         Ok(Content { bytes: read::bytes(&real)?, file })
     }
 
-    /// Where a path leads, if it is a link.
-    pub(super) fn link(&self, path: &Path) -> Option<PathBuf> {
-        let folder = self.resolve(path.parent()?).ok()?;
-        fs::read_link(self.below(&folder.join(path.file_name()?))).ok()
-    }
-
     /// The names in a folder of the host, in no order; none when there is no such folder.
     pub(super) fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         let entries = self.resolve(folder).and_then(|folder| fs::read_dir(self.below(&folder)));
@@ -149,8 +143,6 @@ mod tests {
         assert_eq!(tree.read(Path::new("/folder/masked")).unwrap().bytes, b"");
         assert!(!is_missing(&tree.read(Path::new("/folder/loop")).unwrap_err()));
         assert!(is_missing(&tree.read(Path::new("/folder/nothing")).unwrap_err()));
-        assert_eq!(tree.link(Path::new("/folder/loop")), Some(PathBuf::from("loop")));
-        assert_eq!(tree.link(Path::new("/etc/sysctl.conf")), None);
         assert!(tree.read(Path::new("/etc")).is_err());
         assert_eq!(tree.names(Path::new("/folder")).unwrap().len(), 5);
         assert!(tree.names(Path::new("/nowhere")).unwrap().is_empty());
