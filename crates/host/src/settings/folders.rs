@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ctkeeper_snapshot::{Gap, GapKind};
+use ctkeeper_snapshot::Gap;
 
 use super::tree::{Content, Tree, is_missing};
 use crate::read;
