@@ -61,6 +61,23 @@ pub fn duration(duration: Duration) -> String {
     format!("{number} {unit}")
 }
 
+/// A time as people write it: `500ms`, `2s`, `30m` (or `min`), `1h`, `2d`; a bare number is
+/// seconds, fractions are fine. The error is a sentence for whoever wrote it.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: write 500ms, 2s, 30m, 1h or 2d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text.get(digits.len()..) {
+        Some("ms") => 0.001,
+        Some("" | "s") => 1.0,
+        Some("m" | "min") => 60.0,
+        Some("h") => 3600.0,
+        Some("d") => 86_400.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * factor).map_err(|_| wrong())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +111,24 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(350)), "350 ms");
         assert_eq!(duration(Duration::from_secs(38 * 60)), "38 min");
         assert_eq!(duration(Duration::from_secs(432_000)), "5 days");
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, milliseconds) in [
+            ("2s", 2000),
+            ("500ms", 500),
+            ("1m", 60_000),
+            ("1min", 60_000),
+            ("0.5", 500),
+            ("90", 90_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "2 parsecs", "1y", "-1s", "1e300h", "NaN", "inf", "ü", "2 s"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 }

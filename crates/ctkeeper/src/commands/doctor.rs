@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use ctkeeper_diagnosis::{Report, Thresholds, diagnose};
+use ctkeeper_flow::units;
 use ctkeeper_observe::{DEFAULT_NOTE, Observer, Options};
 use ctkeeper_snapshot::Snapshot;
 
@@ -19,6 +20,9 @@ use crate::ui::{Screen, report};
 
 /// Thresholds of this host, if somebody has changed any.
 const THRESHOLDS: &str = "/etc/ctkeeper/thresholds.toml";
+
+/// A look itself takes some milliseconds.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Options of `ctkeeper doctor`.
 #[derive(Clone, Debug, Args)]
@@ -34,12 +38,12 @@ Without --window, rates are held against the last look, whose counters are kept 
 /run/ctkeeper/last-look.json (--no-note: neither read nor written). Looking changes nothing else.")]
 pub(crate) struct DoctorArgs {
     /// Look twice, this far apart, and judge what moved: 2s, 500ms, 1m
-    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "from")]
+    #[arg(long, value_name = "TIME", value_parser = pause, conflicts_with = "from")]
     window: Option<Duration>,
 
     /// Look again and again, this often [default when given alone: 2s]
     #[arg(
-        long, value_name = "EVERY", value_parser = duration, num_args = 0..=1,
+        long, value_name = "EVERY", value_parser = pause, num_args = 0..=1,
         default_missing_value = "2s", conflicts_with = "from"
     )]
     watch: Option<Duration>,
@@ -193,26 +197,10 @@ fn is_stream(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-/// `2s`, `500ms`, `1m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, UsageError> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 = digits.trim().parse().map_err(|_| not_a_time(text))?;
-    let factor = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(not_a_time(text)),
-    };
-    let time = Duration::try_from_secs_f64(number * factor).map_err(|_| not_a_time(text))?;
-    if time < Duration::from_millis(10) {
-        return Err(UsageError("the shortest time is 10ms".to_owned()));
-    }
-    Ok(time)
-}
-
-fn not_a_time(text: &str) -> UsageError {
-    UsageError(format!("{text:?} is no time: write 500ms, 2s, 1m or 1h"))
+/// The time between two looks.
+fn pause(text: &str) -> Result<Duration, String> {
+    let time = units::parse_duration(text)?;
+    if time < SHORTEST_PAUSE { Err("the shortest time is 10ms".to_owned()) } else { Ok(time) }
 }
 
 #[cfg(test)]
@@ -220,12 +208,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_units() {
-        for (text, milliseconds) in [("2s", 2000), ("500ms", 500), ("1m", 60_000), ("0.5", 500)] {
-            assert_eq!(duration(text).unwrap(), Duration::from_millis(milliseconds));
-        }
-        for text in ["", "s", "2 parsecs", "-1s", "1e300h", "0", "1ms", "ü"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
+    fn looks_are_not_too_close() {
+        assert_eq!(pause("10ms"), Ok(SHORTEST_PAUSE));
+        assert!(pause("9ms").is_err() && pause("0").is_err() && pause("2 parsecs").is_err());
     }
 }

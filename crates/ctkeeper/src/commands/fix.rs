@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use ctkeeper_flow::units;
 use ctkeeper_host::settings::{self, RunningValues};
 use ctkeeper_host::sysctl::{self, LimitsAccess};
 use ctkeeper_observe::{DEFAULT_NOTE, Observer, Options};
@@ -57,7 +58,7 @@ pub(crate) struct FixArgs {
     memory_share: f64,
 
     /// How far ahead growth is reckoned with
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::horizon)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = units::parse_duration)]
     horizon: Duration,
 
     /// Write only the files that keep the values after a reboot; running values stay

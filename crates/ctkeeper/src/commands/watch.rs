@@ -49,7 +49,7 @@ pub(crate) struct WatchArgs {
     output: Option<Format>,
 
     /// Stop after this time, such as 30s, 5m, 2h
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     duration: Option<Duration>,
 
     /// Stop after N events that match
@@ -124,19 +124,6 @@ fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
 
 fn kind(name: &str) -> Result<EventKind, String> {
     EventKind::from_name(name).ok_or_else(|| "the kinds are new, update and destroy".to_owned())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "s" | "" => 1,
-        "m" | "min" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err("a number with s, m, h or d is wanted".to_owned()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "a whole number is wanted".to_owned())?;
-    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
 }
 
 fn groups(kinds: &[EventKind]) -> Groups {

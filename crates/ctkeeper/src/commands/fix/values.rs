@@ -1,7 +1,5 @@
 //! Numbers on the command line.
 
-use std::time::Duration;
-
 /// `600000`, `600k`, `1M`, `512Ki`, `1Mi`; separators of thousands are welcome.
 pub(super) fn entries(text: &str) -> Result<u64, String> {
     let plain: String = text.chars().filter(|c| !matches!(c, ',' | '_')).collect();
@@ -32,21 +30,6 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let share = if is_percent || number > 1.0 { number / 100.0 } else { number };
     if share > 0.0 && share <= 1.0 { Ok(share) } else { Err(wrong()) }
-}
-
-/// `1h`, `30m`, `90s`, `2d`; a bare number is seconds.
-pub(super) fn horizon(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time: write 90s, 30m, 1h or 2d");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text.get(digits.len()..) {
-        Some("" | "s") => 1,
-        Some("m" | "min") => 60,
-        Some("h") => 3600,
-        Some("d") => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -81,14 +64,5 @@ mod tests {
         for text in ["0", "0%", "-1%", "101%", "NaN", "inf", "", "%"] {
             assert!(share(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn horizons_have_units() {
-        assert_eq!(horizon("1h"), Ok(Duration::from_secs(3600)));
-        assert_eq!(horizon("90"), Ok(Duration::from_secs(90)));
-        assert!(
-            ["", "h", "1y", "-1h", "99999999999999999999d"].iter().all(|t| horizon(t).is_err())
-        );
     }
 }
