@@ -15,6 +15,7 @@ pub mod module;
 pub mod namespaces;
 mod read;
 pub mod settings;
+pub mod sockets;
 pub mod statistics;
 pub mod sysctl;
 pub mod tracking;

@@ -45,6 +45,10 @@ pub enum Module {
     ConntrackNetlink,
     /// `nf_tables`.
     Tables,
+    /// `tcp_diag`: the netlink interface to TCP sockets.
+    TcpDiagnostics,
+    /// `udp_diag`: the netlink interface to UDP sockets.
+    UdpDiagnostics,
 }
 
 impl Module {
@@ -54,6 +58,8 @@ impl Module {
             Self::Conntrack => "nf_conntrack",
             Self::ConntrackNetlink => "nf_conntrack_netlink",
             Self::Tables => "nf_tables",
+            Self::TcpDiagnostics => "tcp_diag",
+            Self::UdpDiagnostics => "udp_diag",
         }
     }
 
@@ -133,17 +139,19 @@ impl Module {
 
     /// The last resort, about 20 ms: a function of it that no module's name follows.
     fn is_in_symbols(self) -> bool {
-        let Ok(file) = fs::File::open("/proc/kallsyms") else { return false };
         let symbol = match self {
             Self::Conntrack => " nf_conntrack_in",
             Self::ConntrackNetlink => " ctnetlink_dump_table",
             Self::Tables => " nf_tables_gettable",
+            // `/proc` tells about sockets too: not worth so long a look.
+            Self::TcpDiagnostics | Self::UdpDiagnostics => return false,
         };
+        let Ok(file) = fs::File::open("/proc/kallsyms") else { return false };
         BufReader::new(file).lines().map_while(Result::ok).any(|line| line.ends_with(symbol))
     }
 }
 
-static IMAGE: [OnceLock<Image>; 3] = [const { OnceLock::new() }; 3];
+static IMAGE: [OnceLock<Image>; 5] = [const { OnceLock::new() }; 5];
 
 /// What the kernel image says of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,6 +35,10 @@ pub enum Operation {
     ReadEvents,
     /// Listing nftables' rules.
     ReadRules,
+    /// Listing sockets.
+    ReadSockets,
+    /// Listing local addresses.
+    ReadAddresses,
 }
 
 impl fmt::Display for Operation {
@@ -52,6 +56,8 @@ impl fmt::Display for Operation {
             Self::Subscribe => "subscribe to events",
             Self::ReadEvents => "read events",
             Self::ReadRules => "list the nftables rules",
+            Self::ReadSockets => "list the sockets",
+            Self::ReadAddresses => "list the local addresses",
         })
     }
 }

@@ -4,6 +4,7 @@
 //!   filtered and sampled dumps; creating, changing and deleting entries.
 //! * [`Events`] are a namespace's events, with exact account of losses.
 //! * [`nftables`] summarises a namespace's rules.
+//! * [`sockets`] are a namespace's TCP and UDP sockets, by which an entry's process is found.
 //! * [`netns`] names, holds, lists and visits network namespaces without moving the caller's thread.
 //! * [`Availability`] tells, without changing anything, whether there is something to talk to:
 //!   a netlink request can load modules, so nothing is opened unless it is [`Availability::Ready`].
@@ -42,6 +43,7 @@ mod filter;
 pub mod netns;
 pub mod nftables;
 mod socket;
+pub mod sockets;
 mod sys;
 mod wire;
 

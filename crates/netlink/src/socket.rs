@@ -65,8 +65,17 @@ pub(crate) enum Answer<'a> {
 impl Socket {
     /// Opens a socket in the calling thread's namespace, with membership of multicast groups.
     pub(crate) fn open(operation: Operation, groups: u32) -> Result<Self, Error> {
+        Self::open_protocol(operation, libc::NETLINK_NETFILTER, groups)
+    }
+
+    /// Opens a socket of another netlink protocol than nfnetlink (`NETLINK_SOCK_DIAG`).
+    pub(crate) fn open_protocol(
+        operation: Operation,
+        protocol: libc::c_int,
+        groups: u32,
+    ) -> Result<Self, Error> {
         let failed = |error: io::Error| Error::kernel(operation, String::new(), error);
-        let fd = sys::netfilter_socket().map_err(failed)?;
+        let fd = sys::netlink_socket(protocol).map_err(failed)?;
         let port = sys::bind_netlink(fd.as_fd(), groups).map_err(failed)?;
         sys::set_receive_timeout(fd.as_fd(), RECEIVE_TIMEOUT).map_err(failed)?;
         Ok(Self { fd, port, sequence: 0 })

@@ -22,11 +22,12 @@ const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 /// `include/uapi/linux/sock_diag.h`: nine counters, the last is `SK_MEMINFO_DROPS`.
 const SK_MEMINFO_VARS: usize = 9;
 
-/// A netlink socket for nfnetlink, with extended acknowledgements on where the kernel has them.
-pub(crate) fn netfilter_socket() -> io::Result<OwnedFd> {
+/// A netlink socket of a protocol (`NETLINK_NETFILTER`), with extended acknowledgements on where
+/// the kernel has them.
+pub(crate) fn netlink_socket(protocol: libc::c_int) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
     let socket = owned(fd)?;
     // Older kernels refuse these; errors then come without their text.
     _ = set_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_CAP_ACK, &1);

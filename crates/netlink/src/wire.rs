@@ -211,8 +211,14 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Begins a message; the one before it is complete.
+    /// Begins an nfnetlink message; the one before it is complete.
     pub(crate) fn begin(&mut self, kind: u16, flags: u16, sequence: u32, family: u8) {
+        self.begin_with(kind, flags, sequence, &[family, 0, 0, 0]);
+    }
+
+    /// Begins a message with the fixed part that stands before its attributes: a multiple of four
+    /// bytes. The message before it is complete.
+    pub(crate) fn begin_with(&mut self, kind: u16, flags: u16, sequence: u32, fixed: &[u8]) {
         self.start = self.bytes.len();
         self.overflow = false;
         self.bytes.extend_from_slice(&0_u32.to_ne_bytes());
@@ -220,7 +226,7 @@ impl Builder {
         self.bytes.extend_from_slice(&flags.to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&0_u32.to_ne_bytes());
-        self.bytes.extend_from_slice(&[family, 0, 0, 0]);
+        self.bytes.extend_from_slice(fixed);
     }
 
     /// Completes the message. False if something in it was too long to be written: then it is gone
