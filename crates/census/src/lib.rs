@@ -6,8 +6,10 @@
 
 mod estimate;
 mod headroom;
+mod pairs;
 mod tally;
 
 pub use estimate::{Estimate, entries};
 pub use headroom::{Headroom, eviction_chance, time_until_full};
+pub use pairs::{Local, ProcessSockets, proxies};
 pub use tally::{IDLE_SECONDS, LOCKED_SECONDS, Tally};

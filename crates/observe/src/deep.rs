@@ -2,12 +2,13 @@
 //! turned tracking on.
 
 use ctkeeper_census::Tally;
+use ctkeeper_flow::Flow;
 use ctkeeper_host::{sysctl, tracking};
 use ctkeeper_netlink::{Conntrack, Error, netns};
 use ctkeeper_snapshot::{Gap, Namespace, Sample, Timeouts, Tracking};
 
-use crate::gaps;
 use crate::targets::Target;
+use crate::{gaps, pairs};
 
 /// Namespaces that are looked at closely, at most.
 const NAMESPACES: usize = 4;
@@ -66,7 +67,10 @@ fn inside(inode: u64, size: u64) -> Findings {
     let mut found = Findings { timeouts: sysctl::timeouts().ok(), ..Findings::default() };
     if size > 0 {
         match take_sample(size, found.timeouts.as_ref()) {
-            Ok(sample) => found.sample = Some(sample),
+            Ok((mut sample, flows)) => {
+                sample.proxies = pairs::find(inode, &flows);
+                found.sample = Some(sample);
+            }
             Err(error) => found.gaps.extend(gaps::of_sample(&error, inode)),
         }
     }
@@ -76,10 +80,15 @@ fn inside(inode: u64, size: u64) -> Findings {
     found
 }
 
-fn take_sample(size: u64, timeouts: Option<&Timeouts>) -> Result<Sample, Error> {
+/// What a sample holds, and its entries.
+fn take_sample(size: u64, timeouts: Option<&Timeouts>) -> Result<(Sample, Vec<Flow>), Error> {
     let mut tally = Tally::new(timeouts);
-    let dump = Conntrack::open()?.sample(size, |flow| tally.add(flow))?;
-    Ok(tally.finish(dump.complete))
+    let mut flows = Vec::new();
+    let dump = Conntrack::open()?.sample(size, |flow| {
+        tally.add(flow);
+        flows.push(flow.clone());
+    })?;
+    Ok((tally.finish(dump.complete), flows))
 }
 
 #[cfg(test)]

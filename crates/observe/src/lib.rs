@@ -7,6 +7,7 @@
 mod deep;
 mod gaps;
 mod note;
+mod pairs;
 mod pulse;
 mod targets;
 

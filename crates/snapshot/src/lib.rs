@@ -18,7 +18,7 @@ pub use ctkeeper_flow::{Limit, Limits, Statistic, Statistics, Timeouts};
 pub use kernel_log::{FullReports, KernelLog};
 pub use memory::{EntrySize, Memory, Reservation};
 pub use namespace::{
-    EvidenceSource, Namespace, NamespaceProcess, Rates, Sample, Tracker, Tracking,
+    EvidenceSource, Namespace, NamespaceProcess, Proxy, Rates, Sample, Tracker, Tracking,
 };
 pub use settings::{
     Assignment, EarlyLoad, Forecast, ForecastSource, ForecastValue, ModuleState, Origin, Reader,

@@ -129,6 +129,31 @@ pub struct Sample {
     pub closing: u64,
     /// Of all, those that have seen no answer.
     pub unreplied: u64,
+    /// Processes that hold entries on both sides, most entries of their own first; at most a
+    /// handful.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<Proxy>,
+}
+
+/// A process that accepts connections and opens others: several processes count as one when they
+/// accept at the same addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxy {
+    /// Its command name (`comm`): hostile input.
+    pub command: String,
+    /// The lowest of its pids.
+    pub pid: u32,
+    /// How many processes it is.
+    pub processes: u64,
+    /// The ports it accepts at, lowest first.
+    pub ports: Vec<u16>,
+    /// Entries of the sample that lead to it: those of its clients.
+    pub front: u64,
+    /// Entries of the sample that it opened itself, to ends that its sockets were seen connected
+    /// to.
+    pub back: u64,
+    /// Different ends (address and port) of those.
+    pub back_ends: u64,
 }
 
 /// What turned tracking on in a namespace.
