@@ -1,5 +1,36 @@
 //! The lab: network namespaces, links, rules, processes and load on the real kernel, as values whose
 //! guards take everything away again.
 //!
+//! * [`Namespace`], [`Link`], [`Bridge`], [`Process`], [`HaProxy`] are guards: what they made goes
+//!   when they go, on errors and panics too. [`catch_signals`] turns SIGINT, SIGTERM and SIGHUP into
+//!   [`LabError::Interrupted`], so that guards run then as well. What kill -9 leaves, the next
+//!   [`clean`] removes.
+//! * [`fill`] and [`Filler`] make entries by netlink.
+//! * [`HostValues`] is the right to raise limit and buckets.
+//!
 //! The lab hurts nobody: everything happens in namespaces that it made, load and fills are bounded,
 //! and what is global to the host is only ever raised, under one lock across processes, and put back.
+
+pub mod artefacts;
+mod clean;
+mod error;
+mod fill;
+mod haproxy;
+mod host_values;
+mod interruption;
+mod namespace;
+mod network;
+mod owner;
+mod process;
+mod program;
+
+pub use clean::{Cleaned, clean};
+pub use error::LabError;
+pub use fill::{Filler, Filling, ensure_harmless, fill, filled};
+pub use haproxy::HaProxy;
+pub use host_values::{HostValues, Restored};
+pub use interruption::{catch_signals, check_interrupted, interrupted, pause, wait_for};
+pub use namespace::Namespace;
+pub use network::{Bridge, End, Link};
+pub use process::Process;
+pub use program::{is_installed, require};

@@ -143,7 +143,7 @@ pub(crate) fn looking_changes_nothing() -> anyhow::Result<()> {
         let facts = "sysctl -a 2>/dev/null | grep '^net' | grep -v -e count -e random -e dentry; \
                      cat /proc/net/ip_tables_names /proc/net/ip6_tables_names /proc/modules \
                      2>/dev/null; nft list ruleset; conntrack -L 2>/dev/null";
-        namespace.run("bash", &["-c", facts])
+        Ok(namespace.run("bash", &["-c", facts])?)
     };
     let before = state()?;
     doctor(&[])?;

@@ -1,0 +1,127 @@
+//! Who owns what in the lab: a folder `/run/ctkeeper-lab/PID` for each process that has made
+//! something. It says when that process started, since process numbers are used again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::LabError;
+
+const FOLDER: &str = "/run/ctkeeper-lab";
+const STARTED: &str = "started";
+
+static MINE: Mutex<Weak<Claim>> = Mutex::new(Weak::new());
+
+/// This process's folder; it goes when the last thing goes that the process has made.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    folder: PathBuf,
+}
+
+impl Claim {
+    /// Takes hold of the folder, making it if need be.
+    pub(crate) fn take() -> Result<Arc<Self>, LabError> {
+        let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claim) = mine.upgrade() {
+            return Ok(claim);
+        }
+        let claim = Arc::new(Self::make()?);
+        *mine = Arc::downgrade(&claim);
+        Ok(claim)
+    }
+
+    fn make() -> Result<Self, LabError> {
+        let pid = std::process::id();
+        let folder = folder_of(pid);
+        let failed = || LabError::system("make", folder.display().to_string());
+        // One left by an earlier process of this number goes first.
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).map_err(failed())?;
+        let started = started(pid).unwrap_or_default();
+        // Renamed into place: half a file would say that the owner is gone.
+        let draft = folder.join("draft");
+        fs::write(&draft, started.to_string()).map_err(failed())?;
+        fs::rename(&draft, folder.join(STARTED)).map_err(failed())?;
+        Ok(Self { folder })
+    }
+
+    /// Where files of this process may stand.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Another thread may have made it anew by now.
+        let mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+        if mine.strong_count() == 0 {
+            // A guard must not panic; the next run removes what is left.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Whether the process that owns things under this number still runs.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let Some(running) = started(pid) else { return false };
+    let noted = fs::read_to_string(folder_of(pid).join(STARTED)).ok();
+    noted.and_then(|text| text.trim().parse().ok()).is_none_or(|noted: u64| noted == running)
+}
+
+/// Numbers of the processes that have left a folder.
+pub(crate) fn with_folders() -> Vec<u32> {
+    let entries = fs::read_dir(FOLDER).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// An environment variable that marks programs of the lab with their owner: one that is started at
+/// the very moment its owner is killed is not yet inside its namespace.
+pub(crate) const MARK: &str = "CTKEEPER_LAB_OWNER";
+
+/// This process's mark.
+pub(crate) fn mark() -> String {
+    let pid = std::process::id();
+    format!("{pid}:{}", started(pid).unwrap_or_default())
+}
+
+/// Whether a process bears the mark of an owner that has ended.
+pub(crate) fn is_orphan(pid: u32) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let orphaned = |entry: &[u8]| {
+        let owner = std::str::from_utf8(entry).ok()?.strip_prefix(MARK)?.strip_prefix('=')?;
+        let (pid, noted) = owner.split_once(':')?;
+        Some(started(pid.parse().ok()?) != noted.parse().ok())
+    };
+    environment.split(|&byte| byte == 0).any(|entry| orphaned(entry).unwrap_or(false))
+}
+
+/// Removes the folder of a process that has ended.
+pub(crate) fn remove_folder(pid: u32) {
+    let _ = fs::remove_dir_all(folder_of(pid));
+}
+
+fn folder_of(pid: u32) -> PathBuf {
+    Path::new(FOLDER).join(pid.to_string())
+}
+
+/// When a process started, in ticks since boot: field 22 of `/proc/PID/stat` (proc(5)). The name
+/// before it may hold anything, closing brackets too.
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_when_it_started() {
+        let own = started(std::process::id()).unwrap();
+        let first = started(1).unwrap();
+        assert!(own > first, "{own} {first}");
+        assert!(is_alive(std::process::id()) && !is_alive(u32::MAX / 2));
+    }
+}
