@@ -5,11 +5,13 @@
 //! of the whole (measured: `facts` of this project, block shares spread as the binomial says).
 
 mod estimate;
+mod groups;
 mod headroom;
 mod pairs;
 mod tally;
 
 pub use estimate::{Estimate, entries};
+pub use groups::PortUse;
 pub use headroom::{Headroom, eviction_chance, time_until_full};
 pub use pairs::{Local, ProcessSockets, proxies};
 pub use tally::{IDLE_SECONDS, LOCKED_SECONDS, Tally};

@@ -3,6 +3,8 @@
 use ctkeeper_flow::{Flow, ProtocolState, TcpState, Timeouts};
 use ctkeeper_snapshot::Sample;
 
+use crate::groups::Groups;
+
 /// An established connection counts as idle when its last packet is at least this long ago.
 pub const IDLE_SECONDS: u32 = 3600;
 /// An assured entry with less to live than this is about to make room by itself.
@@ -16,6 +18,7 @@ pub struct Tally {
     /// Entries with no more than this left may be on a shorter timeout than the established one.
     shortened: u32,
     idle_times: Vec<u32>,
+    groups: Groups,
 }
 
 impl Tally {
@@ -36,6 +39,7 @@ impl Tally {
         self.sample.locked += u64::from(flow.is_assured() && !closing && lives_on);
         self.sample.closing += u64::from(closing);
         self.sample.unreplied += u64::from(!flow.is_replied());
+        self.groups.add(flow);
         if matches!(flow.state, ProtocolState::Tcp(tcp) if tcp.state == TcpState::Established) {
             self.add_established(flow);
         }
@@ -49,6 +53,7 @@ impl Tally {
             let (_, median, _) = self.idle_times.select_nth_unstable(middle);
             self.sample.established_idle_median = Some(*median);
         }
+        self.groups.finish(&mut self.sample);
         self.sample
     }
 

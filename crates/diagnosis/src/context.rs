@@ -53,6 +53,15 @@ pub(crate) fn run_in(namespace: &Namespace, command: &str) -> Option<String> {
     }
 }
 
+/// The command that lists the entries of `namespace` that meet a filter.
+pub(crate) fn list(namespace: &Namespace, filter: &str) -> String {
+    if namespace.initial {
+        format!("ctkeeper list {filter}")
+    } else {
+        format!("ctkeeper list --netns {} {filter}", namespace.inode)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ctkeeper_snapshot::NamespaceProcess;

@@ -27,6 +27,20 @@ pub struct Thresholds {
     pub locked_share: f64,
     /// `soft` speaks when at most this share of the entries is assured.
     pub soft_share: f64,
+    /// `snat-ports` calls the ports of a translated address used up, towards one destination, when
+    /// at least this share of those that there are may be in use.
+    pub snat_ports_used: f64,
+    /// `snat-ports` asks for at least so many ports tried and found taken for each packet refused
+    /// (four times as many where no group that is used up was seen).
+    pub snat_searches: f64,
+    /// `clash` warns at this many clashes a second, over at least a minute.
+    pub clash_warning: f64,
+    /// `invalid-packets` notes this many a second.
+    pub invalid_note: f64,
+    /// `invalid-packets` warns at this many a second.
+    pub invalid_warning: f64,
+    /// `invalid-packets` ignores fewer a second than this share of the namespace's entries.
+    pub invalid_share: f64,
     /// `second-wall` notes a limit of this many entries a bucket.
     pub load_note: f64,
     /// `second-wall` warns at a limit of this many entries a bucket.
@@ -64,6 +78,12 @@ impl Default for Thresholds {
             room_share: 0.50,
             locked_share: 0.80,
             soft_share: 0.50,
+            snat_ports_used: 0.90,
+            snat_searches: 8.0,
+            clash_warning: 0.1,
+            invalid_note: 20.0,
+            invalid_warning: 100.0,
+            invalid_share: 0.001,
             load_note: 2.0,
             load_warning: 4.0,
             load_critical: 16.0,
@@ -95,6 +115,7 @@ impl Thresholds {
     fn check(&self) -> Result<(), ThresholdsError> {
         let ordered = [
             ("nearly_full_warning", self.nearly_full_warning, self.nearly_full_critical),
+            ("invalid_note", self.invalid_note, self.invalid_warning),
             ("load_note", self.load_note, self.load_warning),
             ("load_warning", self.load_warning, self.load_critical),
             ("memory_note", self.memory_note, self.memory_warning),

@@ -5,14 +5,14 @@ use ctkeeper_census::Tally;
 use ctkeeper_flow::Flow;
 use ctkeeper_host::{sysctl, tracking};
 use ctkeeper_netlink::{Conntrack, Error, netns};
-use ctkeeper_snapshot::{Gap, Namespace, Sample, Timeouts, Tracking};
+use ctkeeper_snapshot::{Gap, Namespace, Sample, Statistic, Timeouts, Tracking};
 
 use crate::targets::Target;
 use crate::{gaps, pairs};
 
 /// Namespaces that are looked at closely, at most.
 const NAMESPACES: usize = 4;
-/// Smaller tables are not sampled unless they are half full.
+/// Smaller tables are not sampled unless they are half full or something was refused.
 const WORTH_SAMPLING: u64 = 1000;
 /// Entries that all samples together may walk over. A dump walks the table of all namespaces, at
 /// 0.4 us an entry (measured), to find those of one: about 60 ms.
@@ -27,14 +27,15 @@ struct Findings {
     gaps: Vec<Gap>,
 }
 
-/// Looks closely at the largest namespaces; what could not be read comes back as gaps.
+/// Looks closely at namespaces where something was refused, and at the largest; what could not be
+/// read comes back as gaps.
 pub(crate) fn look(namespaces: &mut [Namespace], targets: &[Target], sample: u64) -> Vec<Gap> {
     let total: u64 = namespaces.iter().map(|namespace| namespace.count).sum();
-    let mut largest: Vec<_> = namespaces.iter_mut().filter(|n| n.count > 0).collect();
-    largest.sort_by_key(|namespace| std::cmp::Reverse(namespace.count));
+    let mut worth: Vec<_> = namespaces.iter_mut().filter(|n| n.count > 0).collect();
+    worth.sort_by_key(|namespace| std::cmp::Reverse((trouble(namespace), namespace.count)));
     let mut budget = WALK_BUDGET;
     let mut gaps = Vec::new();
-    for namespace in largest.into_iter().take(NAMESPACES) {
+    for namespace in worth.into_iter().take(NAMESPACES) {
         let walk = walk(namespace, total, sample).filter(|walk| *walk <= budget);
         budget = budget.saturating_sub(walk.unwrap_or(0));
         let size = walk.map_or(0, |_| sample);
@@ -58,9 +59,31 @@ pub(crate) fn look(namespaces: &mut [Namespace], targets: &[Target], sample: u64
 /// Entries that a sample of this namespace would walk over; `None` when it is not worth it. The
 /// walk ends when the sample is full, so it is short where the namespace holds most of the table.
 fn walk(namespace: &Namespace, total: u64, sample: u64) -> Option<u64> {
-    let worth = namespace.count >= WORTH_SAMPLING || namespace.share() >= Some(0.5);
+    let worth = namespace.count >= WORTH_SAMPLING
+        || namespace.share() >= Some(0.5)
+        || trouble(namespace) > Trouble::Invalid;
     let walked = sample.saturating_mul(total) / namespace.count.max(1);
     worth.then(|| walked.min(total))
+}
+
+/// What a namespace's counters say of it since the last look, worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    None,
+    Invalid,
+    Refused,
+}
+
+fn trouble(namespace: &Namespace) -> Trouble {
+    let moved = |statistic| namespace.rates.as_ref().map_or(0, |rates| rates.moved(statistic));
+    let refused = [Statistic::Drop, Statistic::InsertFailed, Statistic::EarlyDrop];
+    if refused.into_iter().any(|statistic| moved(statistic) > 0) {
+        Trouble::Refused
+    } else if moved(Statistic::Invalid) > 0 {
+        Trouble::Invalid
+    } else {
+        Trouble::None
+    }
 }
 
 fn inside(inode: u64, size: u64) -> Findings {
@@ -93,7 +116,8 @@ fn take_sample(size: u64, timeouts: Option<&Timeouts>) -> Result<(Sample, Vec<Fl
 
 #[cfg(test)]
 mod tests {
-    use ctkeeper_flow::Limit;
+    use ctkeeper_flow::{Limit, Statistics};
+    use ctkeeper_snapshot::{EvidenceSource, Rates};
 
     use super::*;
 
@@ -113,5 +137,19 @@ mod tests {
     fn small_tables_are_sampled_only_when_half_full() {
         assert_eq!(walk(&namespace(999, 262_144), 999, 5000), None);
         assert_eq!(walk(&namespace(999, 1000), 999, 5000), Some(999));
+    }
+
+    #[test]
+    fn a_small_table_is_sampled_when_something_was_refused() {
+        let since_last_look = |statistic| {
+            let mut statistics = Statistics::default();
+            statistics.set(statistic, 1);
+            let since = EvidenceSource::LastRun;
+            let rates = Rates { since, window_ms: 1000, count_change: 0, statistics };
+            Namespace { rates: Some(rates), ..namespace(100, 262_144) }
+        };
+        assert_eq!(walk(&since_last_look(Statistic::InsertFailed), 100, 5000), Some(100));
+        assert_eq!(walk(&since_last_look(Statistic::Invalid), 100, 5000), None);
+        assert!(trouble(&since_last_look(Statistic::Invalid)) > trouble(&namespace(100, 1000)));
     }
 }

@@ -3,6 +3,8 @@
 use ctkeeper_flow::{Limit, Statistic, Statistics, Timeouts};
 use serde::{Deserialize, Serialize};
 
+use crate::{PortGroup, Unanswered};
+
 /// A network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
@@ -84,9 +86,24 @@ impl Rates {
     /// clash, no free port for translation); those stand in `insert_failed` too, beside chains too
     /// long, which `drop` does not count (signatures measured on Linux 6.18).
     pub fn refused_when_full(&self) -> u64 {
-        let moved = |statistic| self.statistics.value(statistic);
-        let failed = moved(Statistic::InsertFailed).saturating_sub(moved(Statistic::ChainTooLong));
-        moved(Statistic::Drop).saturating_sub(failed)
+        self.moved(Statistic::Drop).saturating_sub(self.failed_insertions())
+    }
+
+    /// Packets dropped because their entry could not be put into the table though there was room:
+    /// another entry had its tuple (a clash, or no free port for translation). What netlink failed
+    /// to insert is not among them, as no packet was dropped.
+    pub fn refused_by_clash(&self) -> u64 {
+        self.moved(Statistic::Drop).min(self.failed_insertions())
+    }
+
+    fn failed_insertions(&self) -> u64 {
+        let chains = self.moved(Statistic::ChainTooLong);
+        self.moved(Statistic::InsertFailed).saturating_sub(chains)
+    }
+
+    /// How far a counter moved within the window.
+    pub fn moved(&self, statistic: Statistic) -> u64 {
+        self.statistics.value(statistic)
     }
 
     /// `amount` within the window, a second.
@@ -129,6 +146,12 @@ pub struct Sample {
     pub closing: u64,
     /// Of all, those that have seen no answer.
     pub unreplied: u64,
+    /// Who sends those.
+    #[serde(default)]
+    pub unanswered: Unanswered,
+    /// Translated sources by what they compete for, the largest groups: at most eight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_groups: Vec<PortGroup>,
     /// Processes that hold entries on both sides, most entries of their own first; at most a
     /// handful.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -3,10 +3,13 @@
 mod boot;
 mod entries;
 mod log;
+mod pace;
 mod room;
 mod size;
 mod table;
+mod traffic;
 mod view;
+mod walls;
 
 use crate::Finding;
 use crate::context::Context;
@@ -48,8 +51,12 @@ pub const RULES: &[Rule] = &[
     view::PRIVILEGE_MISSING,
     view::MODULE_ABSENT,
     table::TABLE_FULL,
+    walls::SNAT_PORTS,
+    traffic::EARLY_DROP,
     table::NEARLY_FULL,
     size::SECOND_WALL,
+    walls::CLASH,
+    traffic::INVALID_PACKETS,
     room::LOCKED,
     room::SOFT,
     size::MEMORY_AT_LIMIT,

@@ -4,8 +4,9 @@ use ctkeeper_census::{Estimate, Headroom};
 use ctkeeper_flow::units::{count, percent};
 use ctkeeper_snapshot::{Namespace, Sample};
 
+use super::traffic::lives_on_evictions;
 use super::{Explanation, Rule};
-use crate::context::{Context, refused};
+use crate::context::{Context, list, refused};
 use crate::{Finding, Severity};
 
 pub(super) const LOCKED: Rule = Rule {
@@ -74,7 +75,8 @@ fn locked(context: &Context<'_>) -> Vec<Finding> {
 fn soft(context: &Context<'_>) -> Vec<Finding> {
     sampled(context, |namespace, sample, room| {
         let assured = Estimate::of(sample.assured, sample)?;
-        if assured.high > context.thresholds.soft_share {
+        // A table that lives on evictions says so itself.
+        if assured.high > context.thresholds.soft_share || lives_on_evictions(context, namespace) {
             return None;
         }
         let evictable = Estimate::of(sample.size - sample.assured, sample)?;
@@ -95,7 +97,7 @@ fn soft(context: &Context<'_>) -> Vec<Finding> {
                 .evidence("eviction_chance", room.eviction_chance)
                 .evidence("sample", sample.size)
                 .remedy(
-                    list_unreplied(namespace),
+                    list(namespace, "unreplied"),
                     "see who sends without being answered: a scan, a flood, a service that is down",
                 ),
         )
@@ -116,14 +118,6 @@ fn soft_meaning(room: &Headroom) -> &'static str {
     } else {
         "They could make room, but early drop looks into eight buckets only and mostly finds \
          nobody there: at the limit new connections will be refused all the same."
-    }
-}
-
-fn list_unreplied(namespace: &Namespace) -> String {
-    if namespace.initial {
-        "ctkeeper list unreplied".to_owned()
-    } else {
-        format!("ctkeeper list --netns {} unreplied", namespace.inode)
     }
 }
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use ctkeeper_census::{Headroom, time_until_full};
 use ctkeeper_flow::units::{count, duration, percent};
-use ctkeeper_snapshot::{EvidenceSource, Namespace, Rates};
+use ctkeeper_snapshot::{Namespace, Rates};
 
+use super::pace::pace;
 use super::room::room_for;
+use super::traffic::lives_on_evictions;
 use super::{Explanation, Rule};
 use crate::context::{Context, refused};
 use crate::{Finding, Severity};
@@ -54,9 +56,6 @@ pub(super) const NEARLY_FULL: Rule = Rule {
     },
 };
 
-/// Rates are stated over windows from this on.
-const SHORTEST: Duration = Duration::from_millis(200);
-
 fn table_full(context: &Context<'_>) -> Vec<Finding> {
     let namespaces = context.snapshot.namespaces.iter();
     namespaces.filter_map(|namespace| full(context, namespace)).collect()
@@ -79,7 +78,7 @@ fn full_now(context: &Context<'_>, namespace: &Namespace, rates: &Rates, refused
     let finding = Finding::new(TABLE_FULL.id, Severity::Critical, namespace.into())
         .headline(format!(
             "new connections are being refused, {}",
-            refusals(context, rates, refused)
+            pace(context, rates, refused, "packets")
         ))
         .summary(format!(
             "namespace {}: {}{}.",
@@ -126,6 +125,9 @@ fn near(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     let room = room(context, namespace);
     let left = time_left(namespace);
     let severity = near_severity(context, namespace, share, room, left)?;
+    if severity < Severity::Critical && lives_on_evictions(context, namespace) {
+        return None;
+    }
     let mut summary = format!("namespace {}: {}", namespace.label(), of_limit(namespace));
     if let Some(left) = left {
         summary += &format!(", full in {} at this growth", duration(left));
@@ -191,24 +193,7 @@ fn time_left(namespace: &Namespace) -> Option<Duration> {
     time_until_full(namespace.count, namespace.limit, growth)
 }
 
-/// `312 packets/s`, or without a rate where the earlier look is long ago.
-fn refusals(context: &Context<'_>, rates: &Rates, refused: u64) -> String {
-    let window = Duration::from_millis(rates.window_ms);
-    // A rate over days means little, and so does one over milliseconds.
-    if window.as_secs() > context.thresholds.rate_window || window < SHORTEST {
-        return format!("{} packets in the last {}", count(refused), duration(window));
-    }
-    let rate = rates.per_second(refused as f64);
-    let rate = if rate >= 10.0 { count(rate.round() as u64) } else { format!("{rate:.1}") };
-    match rates.since {
-        EvidenceSource::Window => format!("{rate} packets/s"),
-        EvidenceSource::LastRun => {
-            format!("{rate} packets/s since the last look {} ago", duration(window))
-        }
-    }
-}
-
-fn of_limit(namespace: &Namespace) -> String {
+pub(super) fn of_limit(namespace: &Namespace) -> String {
     format!("{} of {} entries", count(namespace.count), namespace_limit(namespace))
 }
 
@@ -229,6 +214,6 @@ fn held(context: &Context<'_>, namespace: &Namespace) -> String {
     format!("; {} locked{idle}", percent(locked))
 }
 
-fn with_numbers(finding: Finding, namespace: &Namespace) -> Finding {
+pub(super) fn with_numbers(finding: Finding, namespace: &Namespace) -> Finding {
     finding.evidence("count", namespace.count).evidence("limit", namespace.limit.0)
 }
