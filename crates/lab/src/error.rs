@@ -100,6 +100,9 @@ pub enum LabError {
         /// What it needs, and where that is to be had.
         needs: String,
     },
+    /// A load or a server that could not start.
+    #[error(transparent)]
+    Load(#[from] crate::load::LoadError),
     /// A signal asked the lab to stop (control-C, or a terminal that went away).
     #[error("interrupted; what the lab made is being removed")]
     Interrupted,

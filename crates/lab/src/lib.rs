@@ -18,6 +18,7 @@ mod fill;
 mod haproxy;
 mod host_values;
 mod interruption;
+pub mod load;
 mod namespace;
 mod network;
 mod owner;

@@ -219,7 +219,7 @@ fn named_path(name: &str) -> Option<PathBuf> {
 /// Whether the calling thread is in the initial namespace: `netdev_budget` is registered for
 /// `init_net` alone (`net/core/sysctl_net_core.c`, Linux 6.12), and `/proc/sys/net` follows the
 /// thread.
-pub(crate) fn in_initial() -> bool {
+pub fn in_initial() -> bool {
     Path::new("/proc/sys/net/core/netdev_budget").exists()
 }
 
