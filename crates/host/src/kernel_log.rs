@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use ctkeeper_snapshot::{FullReports, KernelLog};
 
-pub use kmsg::read;
+pub use kmsg::{excerpt, read};
 
 /// Counts what a pasted log says: `dmesg` in any of its forms, syslog, `journalctl -k`. Lines that
 /// say nothing about the table are passed over.

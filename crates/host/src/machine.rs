@@ -1,8 +1,9 @@
 //! Which machine and which boot this is.
 
 use std::fs;
+use std::path::Path;
 
-use ctkeeper_snapshot::Taken;
+use ctkeeper_snapshot::{System, Taken};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::read;
@@ -21,6 +22,26 @@ pub fn taken() -> Taken {
         ctkeeper: String::new(),
         in_initial_namespace: false,
     }
+}
+
+/// Distribution, build of the kernel and architecture; the distribution is that of the files below
+/// `root`.
+pub fn system(root: &Path) -> System {
+    let uname = rustix::system::uname();
+    let files = ["etc/os-release", "usr/lib/os-release"];
+    let mut texts = files.iter().filter_map(|file| read::text(&root.join(file)).ok());
+    System {
+        distribution: texts.find_map(|text| distribution(&text)),
+        kernel_build: uname.version().to_string_lossy().into_owned(),
+        architecture: uname.machine().to_string_lossy().into_owned(),
+    }
+}
+
+/// os-release(5): assignments as a shell has them.
+fn distribution(text: &str) -> Option<String> {
+    let quoted = text.lines().find_map(|line| line.trim().strip_prefix("PRETTY_NAME="))?;
+    let name = quoted.trim().trim_matches(['"', '\'']);
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// `CLOCK_BOOTTIME`, milliseconds.
@@ -75,6 +96,15 @@ mod tests {
         assert_eq!(count_cpus("3-1"), None);
         assert_eq!(count_cpus("0-4294967295"), None);
         assert_eq!(count_cpus(""), None);
+    }
+
+    #[test]
+    fn distributions_are_named() {
+        let text = "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
+        assert_eq!(distribution(text).as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
+        assert_eq!(distribution("PRETTY_NAME=Alpine\n").as_deref(), Some("Alpine"));
+        assert_eq!(distribution("PRETTY_NAME=\n"), None);
+        assert!(!system(Path::new("/")).architecture.is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod folders;
 mod forecast;
 mod glob;
 mod kernel;
+mod mentions;
 mod modprobe;
 mod number;
 mod sysctl_files;
@@ -29,6 +30,7 @@ use sysctl_files::SysctlFiles;
 use tree::{Tree, is_missing};
 
 pub use kernel::{MOST_BUCKETS, kernel_default, round_up};
+pub use mentions::mentions;
 pub use modprobe::{COMMAND_LINE, without_hashsize};
 pub use number::{kernel_integer, module_parameter};
 pub use sysctl_files::{Line, Lines, gives, lines, outcome};
@@ -85,7 +87,11 @@ fn refused(assignment: &Assignment) -> Option<Gap> {
 const SHOWN: usize = 60;
 
 fn shortened(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).collect();
+    shortened_to(text, SHOWN)
+}
+
+fn shortened_to(text: &str, characters: usize) -> String {
+    let mut shown: String = text.chars().take(characters).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }

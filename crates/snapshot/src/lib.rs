@@ -6,6 +6,7 @@
 //! is judged like a live one. Nothing here does I/O; what could not be read is named in
 //! [`Snapshot::gaps`] instead of being guessed.
 
+mod details;
 mod groups;
 mod kernel_log;
 mod memory;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use ctkeeper_flow::{Limit, Limits, Statistic, Statistics, Timeouts};
+pub use details::{LogExcerpt, LogLine, SettingsFile, SettingsLine, System};
 pub use groups::{Largest, Network, PortGroup, Service, Unanswered};
 pub use kernel_log::{FullReports, KernelLog};
 pub use memory::{EntrySize, Memory, Reservation};

@@ -1,10 +1,12 @@
 //! `/dev/kmsg`: the records of this boot that the kernel still has
 //! (`Documentation/ABI/testing/dev-kmsg`).
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use ctkeeper_snapshot::{Gap, GapKind, KernelLog};
+use ctkeeper_snapshot::{Gap, GapKind, KernelLog, LogExcerpt, LogLine};
 use rustix::fs::{FileType, Mode, OFlags, Stat, major, minor};
 use rustix::io::Errno;
 
@@ -43,7 +45,46 @@ fn is_log(found: &Stat) -> bool {
 }
 
 fn open_and_tally(device: &Path) -> rustix::io::Result<Tally> {
-    tally(&open(device)?)
+    let mut tally = Tally::default();
+    each_record(&open(device)?, |record| {
+        if let Some((message, at_ms)) = message(&record) {
+            tally.add(&message, Some(at_ms));
+        }
+    })?;
+    Ok(tally)
+}
+
+/// The kernel's own records that have to do with connection tracking, at most `most` of them, the
+/// youngest. None where the log cannot be read: [`read`] says why.
+pub fn excerpt(most: usize) -> LogExcerpt {
+    excerpt_of(Path::new(DEVICE), most).unwrap_or_default()
+}
+
+fn excerpt_of(device: &Path, most: usize) -> rustix::io::Result<LogExcerpt> {
+    if !is_log(&rustix::fs::stat(device)?) {
+        return Ok(LogExcerpt::default());
+    }
+    let mut lines = VecDeque::new();
+    let mut left_out = 0;
+    each_record(&open(device)?, |record| {
+        if !concerns_tracking(&record.text) {
+            return;
+        }
+        lines.push_back(LogLine { at_ms: record.at_ms, text: record.text.into_owned() });
+        if lines.len() > most {
+            lines.pop_front();
+            left_out += 1;
+        }
+    })?;
+    Ok(LogExcerpt { lines: lines.into(), left_out })
+}
+
+/// What the modules say of themselves, what a rule logs under such a prefix, and how much the
+/// kernel's rate limit held back.
+fn concerns_tracking(text: &str) -> bool {
+    const NAMES: [&str; 7] =
+        ["conntrack", "nf_ct_", "nf_nat", "xt_CT", "xt_connlimit", "nft_ct", "synproxy"];
+    NAMES.iter().any(|name| text.contains(name)) || find(text).is_some()
 }
 
 fn open(device: &Path) -> rustix::io::Result<OwnedFd> {
@@ -51,39 +92,51 @@ fn open(device: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(device, flags, Mode::empty())
 }
 
-/// Each read brings one record. `EPIPE` says that records were overwritten meanwhile; the next read
-/// goes on with the oldest that is left.
-fn tally(device: &OwnedFd) -> rustix::io::Result<Tally> {
-    let mut tally = Tally::default();
+/// Hands on the kernel's own records. Each read brings one; `EPIPE` says that some were overwritten
+/// meanwhile, and the next read goes on with the oldest that is left.
+fn each_record(device: &OwnedFd, mut f: impl FnMut(Record<'_>)) -> rustix::io::Result<()> {
     let mut buffer = [0_u8; RECORD];
     for _ in 0..RECORDS {
         match rustix::io::read(device, &mut buffer) {
             Ok(0) | Err(Errno::AGAIN) => break,
-            Ok(length) => add(&mut tally, buffer.get(..length).unwrap_or_default()),
+            Ok(length) => {
+                if let Some(record) = Record::parse(buffer.get(..length).unwrap_or_default()) {
+                    f(record);
+                }
+            }
             Err(Errno::PIPE | Errno::INTR | Errno::INVAL) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(tally)
+    Ok(())
 }
 
-fn add(tally: &mut Tally, record: &[u8]) {
-    if let Some((message, at_ms)) = parse_record(record) {
-        tally.add(&message, Some(at_ms));
+/// A record of the kernel's own.
+#[derive(Debug)]
+struct Record<'a> {
+    at_ms: u64,
+    text: Cow<'a, str>,
+}
+
+impl<'a> Record<'a> {
+    /// Takes `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,…];TEXT` apart. Only the kernel's own count:
+    /// what programs write has a facility (priority of 8 and more).
+    fn parse(record: &'a [u8]) -> Option<Self> {
+        let end = record.iter().position(|byte| *byte == b'\n').unwrap_or(record.len());
+        let record = record.get(..end)?;
+        let semicolon = record.iter().position(|byte| *byte == b';')?;
+        let prefix = std::str::from_utf8(record.get(..semicolon)?).ok()?;
+        let mut fields = prefix.split(',');
+        let priority: u32 = fields.next()?.parse().ok()?;
+        let microseconds: u64 = fields.nth(1)?.parse().ok()?;
+        let text = String::from_utf8_lossy(record.get(semicolon + 1..)?);
+        (priority < 8).then_some(Self { at_ms: microseconds / 1000, text })
     }
 }
 
-/// Message and milliseconds of a record `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS[,…];TEXT`. Only the
-/// kernel's own count: what programs write has a facility (priority of 8 and more).
-fn parse_record(record: &[u8]) -> Option<(Message, u64)> {
-    let end = record.iter().position(|byte| *byte == b'\n').unwrap_or(record.len());
-    let text = String::from_utf8_lossy(record.get(..end)?);
-    let (prefix, text) = text.split_once(';')?;
-    let mut fields = prefix.split(',');
-    let priority: u32 = fields.next()?.parse().ok()?;
-    let microseconds: u64 = fields.nth(1)?.parse().ok()?;
-    let (message, _) = find(text).filter(|_| priority < 8)?;
-    Some((message, microseconds / 1000))
+/// What a record says about the table, and when.
+fn message(record: &Record<'_>) -> Option<(Message, u64)> {
+    find(&record.text).map(|(message, _)| (message, record.at_ms))
 }
 
 /// `/dev/null` over it, or a link to the console, as containers have it.
@@ -119,6 +172,10 @@ mod tests {
 
     use super::*;
 
+    fn parse_record(record: &[u8]) -> Option<(Message, u64)> {
+        message(&Record::parse(record)?)
+    }
+
     #[test]
     fn records_are_taken_apart() {
         let record = b"4,1042,86400123456,-;nf_conntrack: nf_conntrack: table full in netns \
@@ -139,6 +196,20 @@ mod tests {
     fn this_log_is_read_or_a_gap_says_why() {
         let (log, gap) = read();
         assert_eq!(log.readable, gap.is_none());
+    }
+
+    #[test]
+    fn an_excerpt_is_of_tracking_and_bounded() {
+        assert!(concerns_tracking("nf_conntrack: nf_conntrack: table full, dropping packet"));
+        assert!(concerns_tracking("nf_ct_ftp: dropping packet: partial match SRC=10.0.0.1"));
+        assert!(concerns_tracking("net_ratelimit: 59 callbacks suppressed"));
+        assert!(!concerns_tracking("eth0: link becomes ready"));
+        let (all, log) = (excerpt(usize::MAX), excerpt(1));
+        assert!(all.left_out == 0 && log.lines.len() <= 1);
+        // Others may log between the two looks, and the log may lose its oldest lines.
+        assert!(all.lines.len() < 2 || log.left_out > 0);
+        assert_eq!(excerpt_of(Path::new("/dev/null"), 9), Ok(LogExcerpt::default()));
+        assert!(excerpt_of(Path::new("/dev/nothing"), 9).is_err());
     }
 
     #[test]

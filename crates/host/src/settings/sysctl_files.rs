@@ -84,6 +84,13 @@ pub fn gives(line: &[u8], key: SettingKey, value: &str) -> bool {
     found.any(|statement| statement.value.as_deref() == Some(value))
 }
 
+/// Whether a line names a setting with any reader, be it by a pattern.
+pub(super) fn concerns(line: &[u8], key: SettingKey) -> bool {
+    let content = [Content { file: PathBuf::new(), bytes: line.to_vec() }];
+    let readers = [Reader::Systemd, Reader::Procps];
+    readers.into_iter().any(|r| !statements(&content, r, super::paths(key)).is_empty())
+}
+
 /// Whether a file of the same syntax has a line for limit or buckets.
 pub(super) fn mentions_conntrack(text: &str) -> bool {
     let content = Content { file: PathBuf::new(), bytes: text.as_bytes().to_vec() };
