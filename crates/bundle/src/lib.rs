@@ -186,7 +186,7 @@ pub enum BundleError {
     )]
     NotOurs(#[source] serde_json::Error),
     /// It breaks off.
-    #[error("the file is cut off: copy it again, or make a new one with `ctkeeper bundle`")]
+    #[error("the bundle or snapshot is cut off: copy it again, or make a new one")]
     Truncated(#[source] serde_json::Error),
     /// Something of ctkeeper, or of something else, that cannot be judged.
     #[error(
@@ -208,7 +208,7 @@ pub enum BundleError {
         found: String,
     },
     /// The right schema, but a field is missing or of the wrong kind.
-    #[error("the bundle is damaged: copy it again, or make a new one with `ctkeeper bundle`")]
+    #[error("the bundle is damaged: copy it again, or make a new one")]
     Damaged(#[source] serde_json::Error),
     /// The snapshot, alone or in a bundle.
     #[error(transparent)]

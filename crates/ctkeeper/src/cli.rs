@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 use ctkeeper_observe::Selection;
 
+use crate::commands::bundle::BundleArgs;
 use crate::commands::count::CountArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
@@ -30,7 +31,8 @@ use crate::exit::{self, UsageError};
                   ctkeeper --window 2s           are packets being refused just now?\n  \
                   ctkeeper explain second-wall   a finding in full\n  \
                   ctkeeper fix --dry-run         what would be changed, and why\n  \
-                  ctkeeper list dport 443        entries that match a filter\n\n\
+                  ctkeeper list dport 443        entries that match a filter\n  \
+                  ctkeeper bundle --anonymize    one file for somebody else to look at\n\n\
                   Exit codes: 0 ok; doctor: 1 warning, 2 critical, 3 could not tell; \
                   others: 1 failed; fix: 4 plan not applied; 64 wrong command line.\n\
                   Looking never changes the host: only `fix` and its undo do."
@@ -88,6 +90,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Raise limit and buckets, with proof, for good; and take it back
     Fix(FixArgs),
+    /// One file for a colleague or a ticket: snapshot, findings, settings, log lines
+    Bundle(BundleArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]
     Generate(GenerateArgs),

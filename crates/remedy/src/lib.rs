@@ -28,4 +28,4 @@ pub use plan::{
     buckets_in_kernel, plan,
 };
 pub use root::{Bytes, FileError, FileState, RegularFile, Root};
-pub use time::readable as readable_time;
+pub use time::{compact as compact_time, readable as readable_time};

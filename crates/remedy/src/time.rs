@@ -29,7 +29,7 @@ pub fn readable(unix: u64) -> String {
 }
 
 /// `20261122-173600`.
-pub(crate) fn compact(unix: u64) -> String {
+pub fn compact(unix: u64) -> String {
     let ([year, month, day], [hour, minute, second]) = calendar(unix);
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use ctkeeper_snapshot::{
     Assignment, EarlyLoad, EntrySize, Forecast, ForecastSource, ForecastValue, FullReports, Gap,
-    KernelLog, LogExcerpt, LogLine, Memory, Namespace, NamespaceProcess, Origin, Rates,
+    KernelLog, LogExcerpt, LogLine, Memory, Namespace, NamespaceProcess, Origin, Proxy, Rates,
     Reservation, Sample, Settings, SettingsLine, Snapshot, System, Taken, Timeouts, Tracker,
     Tracking,
 };
@@ -257,7 +257,7 @@ impl Anonymize for Rates {
 }
 
 impl Anonymize for Sample {
-    fn anonymized(self, _pseudonyms: &mut Pseudonyms) -> Self {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
         let Self {
             size,
             exact,
@@ -268,6 +268,7 @@ impl Anonymize for Sample {
             established_idle_median,
             closing,
             unreplied,
+            proxies,
         } = self;
         Self {
             size: plain(size),
@@ -279,6 +280,23 @@ impl Anonymize for Sample {
             established_idle_median: plain(established_idle_median),
             closing: plain(closing),
             unreplied: plain(unreplied),
+            proxies: proxies.anonymized(pseudonyms),
+        }
+    }
+}
+
+/// Its ports stay: they name services, not machines.
+impl Anonymize for Proxy {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { command, pid, processes, ports, front, back, back_ends } = self;
+        Self {
+            command: pseudonyms.command(&command),
+            pid: plain(pid),
+            processes: plain(processes),
+            ports: ports.into_iter().map(plain).collect(),
+            front: plain(front),
+            back: plain(back),
+            back_ends: plain(back_ends),
         }
     }
 }

@@ -132,6 +132,10 @@ const RULE_NAMES: &[&str] = &[
     "security",
 ];
 
+/// Parts of architectures and names of programs that are neither words nor numbers.
+const MIXED: &[&str] =
+    &["armv6l", "armv7l", "i386", "i586", "i686", "k0s", "k3s", "ppc64le", "s390x", "x86"];
+
 /// Whether a command name is that of a widely used program.
 pub(super) fn is_program(command: &str) -> bool {
     PROGRAMS.contains(&command)
@@ -144,7 +148,8 @@ pub(super) fn is_rule_name(name: &str) -> bool {
 
 /// Whether it is a word that gives nobody away.
 pub(super) fn is_word(word: &str) -> bool {
-    WORDS.contains(word.to_ascii_lowercase().as_str())
+    let word = word.to_ascii_lowercase();
+    WORDS.contains(word.as_str()) || MIXED.contains(&word.as_str())
 }
 
 /// Whether every part of a compound is such a word, or a number that belongs to one:

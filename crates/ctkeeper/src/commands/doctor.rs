@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use ctkeeper_bundle::{Bundle, Saved};
 use ctkeeper_diagnosis::{Report, Thresholds, diagnose};
 use ctkeeper_flow::units;
 use ctkeeper_observe::{DEFAULT_NOTE, Observer, Options};
@@ -16,7 +17,7 @@ use ctkeeper_snapshot::Snapshot;
 
 use crate::cli::Global;
 use crate::exit::{self, UsageError};
-use crate::ui::{Screen, report};
+use crate::ui::{Screen, printable, report, say};
 
 /// Thresholds of this host, if somebody has changed any.
 const THRESHOLDS: &str = "/etc/ctkeeper/thresholds.toml";
@@ -32,6 +33,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
   ctkeeper doctor --watch       look again every 2 s
   ctkeeper doctor --netns web   one namespace
   ctkeeper doctor --save f.json; ctkeeper doctor --from f.json    judge it elsewhere, or later
+  ctkeeper doctor --from ctkeeper-web-3-20261122-204107.json      judge what `ctkeeper bundle` made
 
 Exit codes: 0 ok, 1 warning, 2 critical, 3 could not tell, 64 wrong command line.
 Without --window, rates are held against the last look, whose counters are kept in
@@ -48,7 +50,8 @@ pub(crate) struct DoctorArgs {
     )]
     watch: Option<Duration>,
 
-    /// Judge a saved snapshot instead of this host (`-` for standard input)
+    /// Judge a bundle or a saved snapshot instead of this host (`-` for standard input); a bundle by
+    /// the thresholds it was made with
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
@@ -71,14 +74,14 @@ pub(crate) struct DoctorArgs {
 
 /// Takes or loads a Snapshot, judges it, prints the findings.
 pub(crate) fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let thresholds = read_thresholds(args.thresholds.as_deref())?;
     if args.from.is_some() && global.netns.is_some() {
         let text = "--from judges the saved snapshot whole: it takes no --netns".to_owned();
         return Err(UsageError(text).into());
     }
     if let Some(file) = &args.from {
-        return Ok(judge(&load(file)?, &thresholds, args, global)?.code);
+        return judge_saved(&load(file)?, args, global);
     }
+    let thresholds = read_thresholds(args.thresholds.as_deref())?;
     if !args.root.is_dir() {
         anyhow::bail!("--root {}: there is no such folder", args.root.display());
     }
@@ -94,8 +97,43 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode
     }
 }
 
+/// A bundle brings the thresholds that it was made with.
+fn judge_saved(saved: &Saved, args: &DoctorArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    let thresholds = match (saved, &args.thresholds) {
+        (Saved::Bundle(bundle), None) => bundle.thresholds(),
+        (_, file) => read_thresholds(file.as_deref())?,
+    };
+    let judged = judge(saved.snapshot(), &thresholds, args, global)?;
+    if let (Saved::Bundle(bundle), None) = (saved, &args.thresholds) {
+        name_differences(bundle, &diagnose(saved.snapshot(), &thresholds));
+    }
+    Ok(judged.code)
+}
+
+/// Another version of ctkeeper may have other rules.
+fn name_differences(bundle: &Bundle, now: &Report) {
+    let Some((verdict, ids)) = bundle.recorded() else { return };
+    let gone = ids.iter().filter(|id| !now.findings.iter().any(|finding| finding.id == **id));
+    let new = now.findings.iter().map(|finding| finding.id).filter(|id| !ids.contains(id));
+    let (gone, new): (Vec<_>, Vec<_>) = (gone.copied().collect(), new.collect());
+    let was = printable(verdict).to_uppercase();
+    if was == now.verdict.to_string() && gone.is_empty() && new.is_empty() {
+        return;
+    }
+    let list = |ids: &[&str]| {
+        if ids.is_empty() { "none".to_owned() } else { printable(&ids.join(", ")) }
+    };
+    say!(
+        "ctkeeper: ctkeeper {} judged it {was} at the time; findings that are new: {}; \
+         not found any more: {}",
+        printable(&bundle.snapshot.taken.ctkeeper),
+        list(&new),
+        list(&gone),
+    );
+}
+
 /// A change that `ctkeeper fix` began below `root` and that nobody finished.
-fn unfinished_change(root: &Path) -> Option<String> {
+pub(super) fn unfinished_change(root: &Path) -> Option<String> {
     ctkeeper_remedy::unfinished(&ctkeeper_remedy::Root::open(root).ok()?)
 }
 
@@ -162,7 +200,7 @@ fn print(verdict: &Report, args: &DoctorArgs, global: &Global) -> anyhow::Result
 /// Cursor to the top, then erase what is below (ECMA-48, CUP and ED).
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
-fn read_thresholds(file: Option<&Path>) -> anyhow::Result<Thresholds> {
+pub(super) fn read_thresholds(file: Option<&Path>) -> anyhow::Result<Thresholds> {
     let path = file.unwrap_or_else(|| Path::new(THRESHOLDS));
     match fs::read_to_string(path) {
         Ok(text) => Thresholds::from_toml(&text)
@@ -174,15 +212,16 @@ fn read_thresholds(file: Option<&Path>) -> anyhow::Result<Thresholds> {
     }
 }
 
-fn load(file: &Path) -> anyhow::Result<Snapshot> {
-    let mut json = String::new();
-    let read = if is_stream(file) {
-        io::stdin().read_to_string(&mut json)
+fn load(file: &Path) -> anyhow::Result<Saved> {
+    let mut bytes = Vec::new();
+    let (name, read) = if is_stream(file) {
+        ("standard input".to_owned(), io::stdin().read_to_end(&mut bytes))
     } else {
-        fs::File::open(file).and_then(|mut open| open.read_to_string(&mut json))
+        let read = fs::File::open(file).and_then(|mut open| open.read_to_end(&mut bytes));
+        (printable(&file.to_string_lossy()), read)
     };
-    read.with_context(|| format!("reading the snapshot {}", file.display()))?;
-    Snapshot::from_json(&json).with_context(|| format!("the file {}", file.display()))
+    read.with_context(|| format!("reading {name}"))?;
+    Saved::from_json(&String::from_utf8_lossy(&bytes)).context(name)
 }
 
 fn save(snapshot: &Snapshot, file: &Path) -> anyhow::Result<()> {
@@ -193,12 +232,12 @@ fn save(snapshot: &Snapshot, file: &Path) -> anyhow::Result<()> {
     fs::write(file, json).with_context(|| format!("saving the snapshot to {}", file.display()))
 }
 
-fn is_stream(file: &Path) -> bool {
+pub(super) fn is_stream(file: &Path) -> bool {
     file == Path::new("-")
 }
 
 /// The time between two looks.
-fn pause(text: &str) -> Result<Duration, String> {
+pub(super) fn pause(text: &str) -> Result<Duration, String> {
     let time = units::parse_duration(text)?;
     if time < SHORTEST_PAUSE { Err("the shortest time is 10ms".to_owned()) } else { Ok(time) }
 }

@@ -6,6 +6,7 @@ mod output;
 pub(crate) mod report;
 mod say;
 mod screen;
+pub(crate) mod summary;
 mod table;
 mod text;
 
