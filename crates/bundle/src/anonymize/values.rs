@@ -1,21 +1,24 @@
 //! What becomes of every field of a bundle.
 //!
 //! Every struct is taken apart by name and without `..`: a field added to the snapshot does not
-//! compile here. Say what becomes of it: [`plain`] for numbers and the like (it takes no type that
-//! owns text), [`Pseudonyms::name`] for a name that somebody chose, [`Pseudonyms::path`] for a path,
+//! compile here. Say what becomes of it: [`plain`] for numbers and the like (it takes neither
+//! texts nor addresses), [`Pseudonyms::name`] for a name that somebody chose, [`Pseudonyms::path`] for a path,
 //! [`Pseudonyms::text`] for a sentence. Then put a secret into it in `tests/secrets.rs`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ctkeeper_flow::Protocol;
 use ctkeeper_snapshot::{
-    Assignment, EarlyLoad, EntrySize, Forecast, ForecastSource, ForecastValue, FullReports, Gap,
-    KernelLog, LogExcerpt, LogLine, Memory, Namespace, NamespaceProcess, Origin, Proxy, Rates,
-    Reservation, Sample, Settings, SettingsLine, Snapshot, System, Taken, Timeouts, Tracker,
-    Tracking,
+    Assignment, EarlyLoad, EntrySize, EvidenceSource, Forecast, ForecastSource, ForecastValue,
+    FullReports, Gap, GapKind, KernelLog, Largest, Limit, Limits, LogExcerpt, LogLine, Memory,
+    ModuleState, Namespace, NamespaceProcess, Network, Origin, PortGroup, Proxy, Rates, Reader,
+    Reservation, Sample, Service, SettingKey, Settings, SettingsFile, SettingsLine, Snapshot,
+    Statistics, System, Taken, Timeouts, Tracker, Tracking, Unanswered,
 };
 
 use super::pseudonym::Pseudonyms;
-use super::words;
+use super::{address, words};
 use crate::Bundle;
 
 /// A value with pseudonyms in it.
@@ -41,10 +44,31 @@ impl Anonymize for PathBuf {
     }
 }
 
-/// Numbers and choices: nothing that owns text is `Copy`.
-fn plain<T: Copy>(value: T) -> T {
+/// What says nothing of anybody and stays.
+fn plain<T: Plain>(value: T) -> T {
     value
 }
+
+/// Numbers and choices. An address is none of them.
+trait Plain {}
+
+impl<T: Plain> Plain for Option<T> {}
+impl Plain for bool {}
+impl Plain for i64 {}
+impl Plain for u8 {}
+impl Plain for u16 {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl Plain for EvidenceSource {}
+impl Plain for GapKind {}
+impl Plain for Limit {}
+impl Plain for Limits {}
+impl Plain for ModuleState {}
+impl Plain for Protocol {}
+impl Plain for Reader {}
+impl Plain for SettingKey {}
+impl Plain for SettingsFile {}
+impl Plain for Statistics {}
 
 impl Anonymize for Bundle {
     fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
@@ -268,6 +292,8 @@ impl Anonymize for Sample {
             established_idle_median,
             closing,
             unreplied,
+            unanswered,
+            port_groups,
             proxies,
         } = self;
         Self {
@@ -280,8 +306,69 @@ impl Anonymize for Sample {
             established_idle_median: plain(established_idle_median),
             closing: plain(closing),
             unreplied: plain(unreplied),
+            unanswered: unanswered.anonymized(pseudonyms),
+            port_groups: port_groups.anonymized(pseudonyms),
             proxies: proxies.anonymized(pseudonyms),
         }
+    }
+}
+
+impl Anonymize for Unanswered {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { source, network, destination } = self;
+        Self {
+            source: source.anonymized(pseudonyms),
+            network: network.anonymized(pseudonyms),
+            destination: destination.anonymized(pseudonyms),
+        }
+    }
+}
+
+impl<T: Anonymize> Anonymize for Largest<T> {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { what, entries } = self;
+        Self { what: what.anonymized(pseudonyms), entries: plain(entries) }
+    }
+}
+
+impl Anonymize for PortGroup {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { translated_to, destination, entries, ports, lowest, highest } = self;
+        Self {
+            translated_to: translated_to.anonymized(pseudonyms),
+            destination: destination.anonymized(pseudonyms),
+            entries: plain(entries),
+            ports: plain(ports),
+            lowest: plain(lowest),
+            highest: plain(highest),
+        }
+    }
+}
+
+impl Anonymize for Service {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { address, protocol, port } = self;
+        Self {
+            address: address.anonymized(pseudonyms),
+            protocol: plain(protocol),
+            port: plain(port),
+        }
+    }
+}
+
+impl Anonymize for Network {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { address, prefix } = self;
+        Self {
+            address: address::prefix(pseudonyms, address, u32::from(prefix)),
+            prefix: plain(prefix),
+        }
+    }
+}
+
+impl Anonymize for IpAddr {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        address::address(pseudonyms, self)
     }
 }
 
