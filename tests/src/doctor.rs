@@ -1,5 +1,6 @@
 //! Asking the doctor.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -46,6 +47,17 @@ impl Report {
     pub fn ensure(&self, id: &str, severity: &str) -> anyhow::Result<()> {
         ensure!(self.severity(id) == Some(severity), "{id} is not {severity}: {:#}", self.0);
         show(id, severity, self.finding(id).and_then(|f| f["summary"].as_str()));
+        Ok(())
+    }
+
+    /// Fails unless these rules and no others have spoken about namespaces. (About the host others
+    /// may: what its log and its files say is not the experiment's.)
+    pub fn ensure_only(&self, ids: &[&str]) -> anyhow::Result<()> {
+        let about_namespaces = self.findings().filter(|f| f["scope"]["of"] == "namespace");
+        let spoken: BTreeSet<_> = about_namespaces.filter_map(|f| f["id"].as_str()).collect();
+        let expected = ids.iter().copied().collect();
+        ensure!(spoken == expected, "{spoken:?} instead of {expected:?}: {:#}", self.0);
+        show(&ids.join(", "), "and nothing else", None);
         Ok(())
     }
 

@@ -65,6 +65,13 @@ pub struct Thresholds {
     pub log_recent: u64,
     /// `why-tracked` ignores namespaces with fewer entries.
     pub why_tracked_entries: u64,
+    /// `two-entries` speaks from this many entries for each client connection on.
+    pub two_entries_ratio: f64,
+    /// `two-entries` speaks when reuse would free this share of the limit, or
+    /// `two_entries_entries`.
+    pub two_entries_share: f64,
+    /// `two-entries` speaks when reuse would free so many entries, or `two_entries_share`.
+    pub two_entries_entries: u64,
 }
 
 impl Default for Thresholds {
@@ -95,6 +102,9 @@ impl Default for Thresholds {
             idle_entries: 1000,
             log_recent: 3600,
             why_tracked_entries: 1,
+            two_entries_ratio: 1.5,
+            two_entries_share: 0.02,
+            two_entries_entries: 10_000,
         }
     }
 }

@@ -234,6 +234,32 @@ fn tracking_that_nothing_needs_is_noted() {
 }
 
 #[test]
+fn two_entries_need_a_ratio_and_a_size() {
+    let proxied = |count, front, back, back_ends| {
+        let command = "haproxy".to_owned();
+        let proxy = Proxy { command, front, back, back_ends, ..Proxy::default() };
+        let assured = 1000;
+        with(|n| {
+            n.count = count;
+            let proxies = vec![proxy.clone()];
+            n.sample = Some(Sample { size: 1000, assured, proxies, ..Sample::default() });
+        })
+    };
+    assert_eq!(ids(&proxied(12_000, 500, 500, 3)), [("two-entries", Severity::Note)]);
+    let crowded = ids(&proxied(150_000, 500, 500, 3));
+    assert!(crowded.contains(&("two-entries", Severity::Warning)), "{crowded:?}");
+    // Too few to matter; back ends reused; a forward proxy, whose ends are all different.
+    for healthy in [(10_000, 500, 500, 3), (100_000, 900, 60, 3), (12_000, 500, 500, 500)] {
+        let (count, front, back, ends) = healthy;
+        assert_eq!(ids(&proxied(count, front, back, ends)), [], "{healthy:?}");
+    }
+    let report = diagnose(&proxied(12_000, 500, 500, 3), &Thresholds::default());
+    let text = &report.findings[0].summary;
+    assert!(text.contains("2.0 entries") && text.contains("5,964 entries fewer"), "{text}");
+    assert_eq!(report.findings[0].remedies[0].command, "mode http");
+}
+
+#[test]
 fn log_lines_age() {
     let logged = |last_ms| {
         let mut snapshot = healthy();

@@ -1,7 +1,7 @@
 //! Proxies of a namespace: whose entries stand on both sides of one process.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ctkeeper_census::{Local, ProcessSockets, proxies};
 use ctkeeper_flow::{Flow, Protocol};
@@ -29,28 +29,35 @@ const KNOWN: [&str; 9] =
 /// among `flows`. What cannot be seen leaves nothing: no proxy is made up.
 pub(crate) fn find(namespace: u64, flows: &[Flow]) -> Vec<Proxy> {
     let listening = sockets::tcp(SocketStates::LISTENING, LISTENERS).sockets;
-    if !is_worth_it(flows, &listening) {
+    let addresses: HashSet<_> = local_addresses().unwrap_or_default().into_iter().collect();
+    if !is_worth_it(flows, &listening, &addresses) {
         return Vec::new();
     }
     let connected = sockets::tcp(SocketStates::CONNECTED, CONNECTIONS);
     let by_inode = SocketsByInode::new(&listening, &connected);
     let processes = processes(namespace, &by_inode);
-    if processes.is_empty() { Vec::new() } else { proxies(flows, &local(&connected), processes) }
+    if processes.is_empty() {
+        Vec::new()
+    } else {
+        proxies(flows, &local(addresses, &connected), processes)
+    }
 }
 
-/// Whether enough entries lead to a port that somebody listens at, and enough lead elsewhere.
-fn is_worth_it(flows: &[Flow], listening: &[OpenSocket]) -> bool {
+/// Whether enough entries lead to a port that somebody listens at, and enough begin here.
+fn is_worth_it(flows: &[Flow], listening: &[OpenSocket], addresses: &HashSet<IpAddr>) -> bool {
     let ports: HashSet<_> = listening.iter().map(|socket| socket.local.port()).collect();
-    let tcp = flows.iter().filter(|flow| flow.protocol() == Protocol::TCP);
-    let (to_listeners, others): (Vec<_>, Vec<_>) =
-        tcp.partition(|flow| flow.reply.source_port().is_some_and(|port| ports.contains(&port)));
-    to_listeners.len() >= WORTH_LOOKING && others.len() >= WORTH_LOOKING
+    let tcp = || flows.iter().filter(|flow| flow.protocol() == Protocol::TCP);
+    let front = |flow: &&Flow| flow.reply.source_port().is_some_and(|port| ports.contains(&port));
+    let back = |flow: &&Flow| addresses.contains(&flow.original.source);
+    let enough = |side: &dyn Fn(&&Flow) -> bool| {
+        tcp().filter(side).take(WORTH_LOOKING).count() == WORTH_LOOKING
+    };
+    enough(&front) && enough(&back)
 }
 
 /// What is local: the interfaces' addresses, and those that sockets use as their own (a route may
 /// make others local).
-fn local(connected: &Listing) -> Local {
-    let mut addresses: HashSet<_> = local_addresses().unwrap_or_default().into_iter().collect();
+fn local(mut addresses: HashSet<IpAddr>, connected: &Listing) -> Local {
     addresses.extend(connected.sockets.iter().map(|socket| socket.local.ip()));
     // Not yet accepted ones belong to nobody.
     let owned = connected.sockets.iter().filter(|socket| socket.inode != 0);
@@ -135,19 +142,27 @@ mod tests {
         }
     }
 
-    fn to_port(port: u16) -> Flow {
-        let (client, server) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    const HERE: [u8; 4] = [10, 0, 0, 1];
+    const THERE: [u8; 4] = [10, 0, 0, 2];
+
+    fn flow(from: [u8; 4], to: [u8; 4], port: u16) -> Flow {
+        let (client, server) = (from.into(), to.into());
         let original = Tuple::with_ports(Protocol::TCP, (client, 4000), (server, port));
         Flow { original, reply: original.inverted().unwrap(), ..Flow::default() }
     }
 
     #[test]
     fn both_sides_must_be_there() {
-        let (front, back) = (vec![to_port(80); 10], vec![to_port(8080); 10]);
-        let both = [front.clone(), back.clone()].concat();
-        assert!(is_worth_it(&both, &[listener(80)]));
-        assert!(!is_worth_it(&both, &[listener(81)]));
-        assert!(!is_worth_it(&front, &[listener(80)]));
-        assert!(!is_worth_it(&back, &[listener(80)]));
+        let here = [HERE.into()].into();
+        // A proxy and its back end often use the same port.
+        for port in [80, 8080] {
+            let (front, back) =
+                (vec![flow(THERE, HERE, 80); 10], vec![flow(HERE, THERE, port); 10]);
+            let both = [front.clone(), back].concat();
+            assert!(is_worth_it(&both, &[listener(80)], &here), "{port}");
+            assert!(!is_worth_it(&both, &[listener(81)], &here), "{port}");
+            assert!(!is_worth_it(&front, &[listener(80)], &here), "{port}");
+        }
+        assert!(!is_worth_it(&vec![flow(HERE, THERE, 8080); 10], &[listener(80)], &here));
     }
 }

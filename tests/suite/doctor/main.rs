@@ -3,6 +3,7 @@
 
 mod files;
 mod host;
+mod pairs;
 mod table;
 mod view;
 
@@ -23,6 +24,13 @@ const LOOKING: &[Need] = &[
     Need::Program("nft", "nftables"),
     Need::Program("conntrack", "conntrack"),
 ];
+const PROXY: &[Need] = &[
+    Need::Root,
+    Need::Conntrack,
+    Need::Program("nft", "nftables"),
+    Need::Program("haproxy", "haproxy"),
+    Need::Program("conntrack", "conntrack"),
+];
 const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
 const NOBODY: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("setpriv", "util-linux")];
 
@@ -33,6 +41,7 @@ fn main() -> ExitCode {
         Case { name: "soft", needs: KERNEL, run: table::soft },
         Case { name: "idle_established", needs: KERNEL, run: table::idle_established },
         Case { name: "why_tracked", needs: RULES, run: table::why_tracked },
+        Case { name: "two_entries", needs: PROXY, run: pairs::two_entries },
         Case { name: "second_wall_and_memory", needs: KERNEL, run: host::second_wall_and_memory },
         Case { name: "unlimited", needs: KERNEL, run: host::unlimited },
         Case { name: "not_persisted", needs: KERNEL, run: host::not_persisted },

@@ -4,6 +4,7 @@ mod boot;
 mod entries;
 mod log;
 mod pace;
+mod pairs;
 mod room;
 mod size;
 mod table;
@@ -66,6 +67,7 @@ pub const RULES: &[Rule] = &[
     boot::DIFFERS_FROM_PERSISTED,
     boot::READERS_DISAGREE,
     log::KERNEL_LOG,
+    pairs::TWO_ENTRIES,
     entries::IDLE_ESTABLISHED,
     entries::WHY_TRACKED,
     view::UNFINISHED_CHANGE,
