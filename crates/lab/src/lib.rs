@@ -6,12 +6,14 @@
 //!   [`LabError::Interrupted`], so that guards run then as well. What kill -9 leaves, the next
 //!   [`clean`] removes.
 //! * [`fill`] and [`Filler`] make entries by netlink.
+//! * [`Clash`] sends first packets that claim one place at the same moment.
 //! * [`HostValues`] is the right to raise limit and buckets.
 //!
 //! The lab hurts nobody: everything happens in namespaces that it made, load and fills are bounded,
 //! and what is global to the host is only ever raised, under one lock across processes, and put back.
 
 pub mod artefacts;
+mod clash;
 mod clean;
 mod error;
 mod fill;
@@ -25,6 +27,7 @@ mod owner;
 mod process;
 mod program;
 
+pub use clash::{Clash, Clashed, Rivals};
 pub use clean::{Cleaned, clean};
 pub use error::LabError;
 pub use fill::{Filler, Filling, ensure_harmless, fill, filled};

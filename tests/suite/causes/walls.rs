@@ -1,0 +1,119 @@
+//! Walls other than the limit.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::ensure;
+use ctkeeper_lab::{Clash, Clashed, Rivals};
+use ctkeeper_tests::Namespace;
+
+use crate::ground::{
+    SERVER, client, clients_and_servers, ensure_none, ensure_only, evidence, look, sink, udp_flows,
+};
+
+const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER), 53);
+const MANY: [SocketAddr; 8] = {
+    let mut many = [DNS; 8];
+    let mut last = 0;
+    while last < 8 {
+        many[last] = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 9, 0, 10 + last as u8)), 53);
+        last += 1;
+    }
+    many
+};
+
+/// A hundred ports of one address for all clients.
+fn narrow(namespace: &Namespace) -> anyhow::Result<()> {
+    Ok(namespace.nft(
+        "table ip translation {\n chain out {\n type nat hook postrouting priority srcnat\n \
+         ip saddr 10.8.0.0/24 meta l4proto udp snat to 10.9.0.1:20000-20099\n }\n}\n",
+    )?)
+}
+
+pub(crate) fn snat_ports() -> anyhow::Result<()> {
+    let namespace = clients_and_servers()?;
+    narrow(&namespace)?;
+    let _sink = sink(&namespace, SocketAddr::from(([0, 0, 0, 0], 53)))?;
+
+    // Healthy neighbour: as many flows to eight destinations, for each of which the ports suffice.
+    let flows = udp_flows(&namespace, 600, &MANY)?;
+    ensure_none(&look(&namespace)?)?;
+    drop(flows);
+
+    let _flows = udp_flows(&namespace, 600, std::slice::from_ref(&DNS))?;
+    thread::sleep(Duration::from_millis(300));
+    let report = look(&namespace)?;
+    ensure_only(&report, "snat-ports", "critical")?;
+    let named = |name| evidence(&report, "snat-ports", name).cloned().unwrap_or_default();
+    ensure!(named("translated_to") == "10.9.0.1", "{:#}", report.0);
+    ensure!(named("destination") == "udp 10.9.0.2:53", "{:#}", report.0);
+    ensure!(named("ports_used") == 100 && named("ports_available") == 100, "{:#}", report.0);
+    Ok(())
+}
+
+/// Runs `clash` while doctor looks.
+fn beside(
+    namespace: &Namespace,
+    clash: Clash,
+) -> anyhow::Result<(Clashed, ctkeeper_tests::Report)> {
+    let _sink = sink(namespace, SocketAddr::from(([0, 0, 0, 0], 53)))?;
+    thread::scope(|scope| {
+        let clashing = scope.spawn(|| clash.run(namespace));
+        thread::sleep(Duration::from_millis(100));
+        let report = look(namespace);
+        let clashed = clashing.join().expect("the sender does not panic")?;
+        Ok((clashed, report?))
+    })
+}
+
+pub(crate) fn clash() -> anyhow::Result<()> {
+    let namespace = clients_and_servers()?;
+    let rules = |kept| {
+        format!(
+            "flush ruleset\ntable ip translation {{\n chain out {{\n \
+             type nat hook postrouting priority srcnat\n \
+             ip saddr 10.8.0.0/24 snat to 10.9.0.1{kept}\n }}\n}}\n"
+        )
+    };
+    let clash = Clash {
+        rivals: Rivals::Clients(client(1), client(2)),
+        destination: DNS,
+        rate: 1000,
+        pairs: 1500,
+    };
+    namespace.nft(&rules(""))?;
+    let (clashed, report) = beside(&namespace, clash)?;
+    ensure!(clashed.refused > clashed.pairs / 20, "the threads did not meet: {clashed:?}");
+    ensure_only(&report, "clash", "warning")?;
+
+    // Healthy neighbour: the remedy. Both ports are chosen at random.
+    let namespace = clients_and_servers()?;
+    namespace.nft(&rules(" fully-random"))?;
+    let (clashed, report) = beside(&namespace, clash)?;
+    ensure!(clashed.refused <= 1, "{clashed:?}");
+    if clashed.refused == 0 { ensure_none(&report) } else { Ok(()) }
+}
+
+/// Two queries of one socket that are sent to different servers: this kernel loses neither.
+pub(crate) fn settled_clashes() -> anyhow::Result<()> {
+    let namespace = clients_and_servers()?;
+    namespace.nft(
+        "table ip translation {\n chain out {\n type nat hook output priority -100\n \
+         ip daddr 10.9.0.100 dnat to numgen inc mod 2 map { 0 : 10.9.0.3, 1 : 10.9.0.4 }\n }\n}\n",
+    )?;
+    let clash = Clash {
+        rivals: Rivals::Socket(client(1)),
+        destination: SocketAddr::from(([10, 9, 0, 100], 53)),
+        rate: 1000,
+        pairs: 1500,
+    };
+    let (clashed, report) = beside(&namespace, clash)?;
+    ensure!(clashed.refused == 0, "{clashed:?}");
+    ensure_none(&report)?;
+    let statistics = namespace.conntrack()?.statistics()?;
+    let settled: u64 =
+        statistics.iter().map(|cpu| cpu.value(ctkeeper_flow::Statistic::ClashResolve)).sum();
+    ensure!(settled > u64::from(clashed.pairs / 20), "{settled} of {clashed:?} met");
+    Ok(())
+}
