@@ -5,6 +5,7 @@
 //! texts only what is known to be harmless stays ([`words`]), everything else is replaced.
 
 mod address;
+mod names;
 mod path;
 mod pseudonym;
 mod text;
@@ -18,7 +19,7 @@ use values::Anonymize;
 use crate::Bundle;
 
 /// The bundle with pseudonyms; its report is left as it is, to be made anew.
-pub(crate) fn bundle(bundle: Bundle, key: Key) -> Bundle {
+pub(crate) fn bundle(bundle: Bundle, key: &Key) -> Bundle {
     let mut pseudonyms = Pseudonyms::new(key);
     // The first round learns every name, so that the second finds them in texts that come earlier.
     let _ = Anonymize::anonymized(bundle.clone(), &mut pseudonyms);

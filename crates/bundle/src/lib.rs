@@ -77,7 +77,7 @@ impl Bundle {
     /// The same with pseudonyms in place of names and addresses (`docs/bundle.md` says of which).
     /// The findings are those of the snapshot with pseudonyms. Whoever does not know `key` cannot
     /// lead them back: make it at random and throw it away.
-    pub fn anonymized(self, key: Key) -> Result<Self, BundleError> {
+    pub fn anonymized(self, key: &Key) -> Result<Self, BundleError> {
         let thresholds = self.thresholds();
         let mut bundle = anonymize::bundle(self, key);
         // Those that this version knows, as it cannot say what others hold.

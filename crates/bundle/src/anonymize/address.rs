@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn pseudonyms() -> Pseudonyms {
-        Pseudonyms::new(Key::new([3; 32]))
+        Pseudonyms::new(&Key::new([3; 32]))
     }
 
     fn common(one: u128, two: u128) -> u32 {

@@ -101,11 +101,11 @@ mod tests {
     use super::*;
 
     fn given(path: &str) -> String {
-        Pseudonyms::new(Key::new([1; 32])).path(path)
+        Pseudonyms::new(&Key::new([1; 32])).path(path)
     }
 
     fn name(original: &str) -> String {
-        Pseudonyms::new(Key::new([1; 32])).of(original)
+        Pseudonyms::new(&Key::new([1; 32])).of(original)
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_path_with_blanks_is_found_in_texts() {
-        let mut pseudonyms = Pseudonyms::new(Key::new([1; 32]));
+        let mut pseudonyms = Pseudonyms::new(&Key::new([1; 32]));
         let path = pseudonyms.path("/srv/log and file/x");
         assert_eq!(
             pseudonyms.text("reading /srv/log and file/x: denied").matches(&path).count(),

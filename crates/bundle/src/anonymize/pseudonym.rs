@@ -30,7 +30,7 @@ impl fmt::Debug for Key {
 /// Gives pseudonyms, the same for the same original, and remembers what they stand for.
 #[derive(Debug)]
 pub(super) struct Pseudonyms {
-    key: Key,
+    keyed: Hmac<Sha256>,
     /// Names that stood alone in a field, to be found again in texts.
     learned: BTreeMap<String, String>,
 }
@@ -48,8 +48,9 @@ const ALPHABET: [u8; 32] = *b"abcdefghijklmnopqrstuvwxyz234567";
 const SHORT_ID: usize = 12;
 
 impl Pseudonyms {
-    pub(super) const fn new(key: Key) -> Self {
-        Self { key, learned: BTreeMap::new() }
+    pub(super) fn new(key: &Key) -> Self {
+        let keyed = Hmac::new_from_slice(&key.0).expect("HMAC takes keys of any length");
+        Self { keyed, learned: BTreeMap::new() }
     }
 
     /// The pseudonym of a name, which is looked for in texts from now on. A common word is not: it
@@ -84,12 +85,18 @@ impl Pseudonyms {
 
     /// The longest learned name at the beginning of `text`, and what replaces it.
     pub(super) fn learned_at(&self, text: &str) -> Option<(usize, &str)> {
-        // Names that `text` begins with sort before it, the longest last.
-        let before = self.learned.range::<str, _>((Bound::Unbounded, Bound::Included(text))).rev();
-        let mut candidates =
-            before.take_while(|(original, _)| original.chars().next() == text.chars().next());
-        let (original, replacement) = candidates.find(|(name, _)| text.starts_with(*name))?;
-        Some((original.len(), replacement))
+        let mut bound = text;
+        // A name that `text` begins with sorts at or before it. The nearest one before either is
+        // it, or has some beginning in common with it, and any other is a part of that.
+        while !bound.is_empty() {
+            let before = (Bound::Unbounded, Bound::Included(bound));
+            let (name, replacement) = self.learned.range::<str, _>(before).next_back()?;
+            if text.starts_with(name.as_str()) {
+                return Some((name.len(), replacement));
+            }
+            bound = common(text, name);
+        }
+        None
     }
 
     /// A bit that depends on the key and on `input`.
@@ -98,13 +105,19 @@ impl Pseudonyms {
     }
 
     fn digest(&self, domain: &[u8], input: &[u8]) -> [u8; 32] {
-        // HMAC takes keys of any length.
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key.0).expect("any key will do");
+        let mut mac = self.keyed.clone();
         mac.update(&(domain.len() as u64).to_be_bytes());
         mac.update(domain);
         mac.update(input);
         mac.finalize().into_bytes().into()
     }
+}
+
+/// What both texts begin with.
+fn common<'a>(one: &'a str, two: &str) -> &'a str {
+    let same = one.char_indices().zip(two.chars()).find(|((_, a), b)| a != b);
+    let end = same.map_or_else(|| one.len().min(two.len()), |((at, _), _)| at);
+    one.get(..end).unwrap_or_default()
 }
 
 /// One spelling for the spellings of an id: of a container's the short one, of a pod's the one with
@@ -139,7 +152,7 @@ mod tests {
     use super::*;
 
     fn pseudonyms() -> Pseudonyms {
-        Pseudonyms::new(Key::new([7; 32]))
+        Pseudonyms::new(&Key::new([7; 32]))
     }
 
     #[test]
@@ -147,7 +160,7 @@ mod tests {
         let mut one = pseudonyms();
         assert_eq!(one.name("web"), one.of("web"));
         assert_ne!(one.of("web"), one.of("Web"));
-        assert_ne!(one.of("web"), Pseudonyms::new(Key::new([8; 32])).of("web"));
+        assert_ne!(one.of("web"), Pseudonyms::new(&Key::new([8; 32])).of("web"));
         assert_eq!(one.of("web").len(), PREFIX.len() + LENGTH);
         assert_eq!(one.of(""), "");
     }

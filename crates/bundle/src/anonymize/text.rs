@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn pseudonyms() -> Pseudonyms {
-        Pseudonyms::new(Key::new([5; 32]))
+        Pseudonyms::new(&Key::new([5; 32]))
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn make(args: &BundleArgs, global: &Global) -> anyhow::Result<Bundle> {
         kernel_log: kernel_log::excerpt(LOG_LINES),
     };
     let bundle = Bundle::new(snapshot, &thresholds, details)?;
-    Ok(if args.anonymize { bundle.anonymized(random_key()?)? } else { bundle })
+    Ok(if args.anonymize { bundle.anonymized(&random_key()?)? } else { bundle })
 }
 
 /// A key that nobody knows, this program neither once it has ended.

@@ -1,0 +1,205 @@
+//! Namespaces, what their entries have in common, and what tracks.
+
+use std::net::IpAddr;
+
+use ctkeeper_snapshot::{
+    Largest, Namespace, NamespaceProcess, Network, PortGroup, Proxy, Rates, Sample, Service,
+    Timeouts, Tracker, Tracking, Unanswered,
+};
+
+use super::{Anonymize, plain};
+use crate::anonymize::address;
+use crate::anonymize::pseudonym::Pseudonyms;
+
+/// Its inode is a number that the kernel counts up to: it stays, as the log's lines mean it.
+impl Anonymize for Namespace {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self {
+            inode,
+            initial,
+            names,
+            processes,
+            count,
+            limit,
+            statistics,
+            statistics_per_cpu,
+            rates,
+            sample,
+            timeouts,
+            tracking,
+        } = self;
+        Self {
+            inode: plain(inode),
+            initial: plain(initial),
+            names: names.iter().map(|name| pseudonyms.namespace_name(name)).collect(),
+            processes: processes.anonymized(pseudonyms),
+            count: plain(count),
+            limit: plain(limit),
+            statistics: plain(statistics),
+            statistics_per_cpu: statistics_per_cpu.into_iter().map(plain).collect(),
+            rates: rates.anonymized(pseudonyms),
+            sample: sample.anonymized(pseudonyms),
+            timeouts: timeouts.anonymized(pseudonyms),
+            tracking: tracking.anonymized(pseudonyms),
+        }
+    }
+}
+
+impl Anonymize for NamespaceProcess {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { pid, command, cgroup } = self;
+        Self {
+            pid: plain(pid),
+            command: pseudonyms.command(&command),
+            cgroup: cgroup.map(|path| pseudonyms.path(&path)),
+        }
+    }
+}
+
+impl Anonymize for Rates {
+    fn anonymized(self, _pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { since, window_ms, count_change, statistics } = self;
+        Self {
+            since: plain(since),
+            window_ms: plain(window_ms),
+            count_change: plain(count_change),
+            statistics: plain(statistics),
+        }
+    }
+}
+
+impl Anonymize for Sample {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self {
+            size,
+            exact,
+            assured,
+            locked,
+            established,
+            established_idle,
+            established_idle_median,
+            closing,
+            unreplied,
+            unanswered,
+            port_groups,
+            proxies,
+        } = self;
+        Self {
+            size: plain(size),
+            exact: plain(exact),
+            assured: plain(assured),
+            locked: plain(locked),
+            established: plain(established),
+            established_idle: plain(established_idle),
+            established_idle_median: plain(established_idle_median),
+            closing: plain(closing),
+            unreplied: plain(unreplied),
+            unanswered: unanswered.anonymized(pseudonyms),
+            port_groups: port_groups.anonymized(pseudonyms),
+            proxies: proxies.anonymized(pseudonyms),
+        }
+    }
+}
+
+impl Anonymize for Unanswered {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { source, network, destination } = self;
+        Self {
+            source: source.anonymized(pseudonyms),
+            network: network.anonymized(pseudonyms),
+            destination: destination.anonymized(pseudonyms),
+        }
+    }
+}
+
+impl<T: Anonymize> Anonymize for Largest<T> {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { what, entries } = self;
+        Self { what: what.anonymized(pseudonyms), entries: plain(entries) }
+    }
+}
+
+impl Anonymize for PortGroup {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { translated_to, destination, entries, ports, lowest, highest } = self;
+        Self {
+            translated_to: translated_to.anonymized(pseudonyms),
+            destination: destination.anonymized(pseudonyms),
+            entries: plain(entries),
+            ports: plain(ports),
+            lowest: plain(lowest),
+            highest: plain(highest),
+        }
+    }
+}
+
+impl Anonymize for Service {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { address, protocol, port } = self;
+        Self {
+            address: address.anonymized(pseudonyms),
+            protocol: plain(protocol),
+            port: plain(port),
+        }
+    }
+}
+
+impl Anonymize for Network {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { address, prefix } = self;
+        Self {
+            address: address::prefix(pseudonyms, address, u32::from(prefix)),
+            prefix: plain(prefix),
+        }
+    }
+}
+
+impl Anonymize for IpAddr {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        address::address(pseudonyms, self)
+    }
+}
+
+/// Its ports stay: they name services, not machines.
+impl Anonymize for Proxy {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { command, pid, processes, ports, front, back, back_ends } = self;
+        Self {
+            command: pseudonyms.command(&command),
+            pid: plain(pid),
+            processes: plain(processes),
+            ports: ports.into_iter().map(plain).collect(),
+            front: plain(front),
+            back: plain(back),
+            back_ends: plain(back_ends),
+        }
+    }
+}
+
+/// Their names are the kernel's.
+impl Anonymize for Timeouts {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self(seconds) = self;
+        Self(
+            seconds.into_iter().map(|(name, time)| (pseudonyms.text(&name), plain(time))).collect(),
+        )
+    }
+}
+
+impl Anonymize for Tracking {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { trackers, complete } = self;
+        Self { trackers: trackers.anonymized(pseudonyms), complete: plain(complete) }
+    }
+}
+
+impl Anonymize for Tracker {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { place, what, needed } = self;
+        Self {
+            place: pseudonyms.rule_place(&place),
+            what: pseudonyms.text(&what),
+            needed: plain(needed),
+        }
+    }
+}
