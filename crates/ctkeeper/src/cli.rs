@@ -12,6 +12,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::fix::FixArgs;
 use crate::commands::generate::GenerateArgs;
+use crate::commands::lab::LabArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::stats::StatsArgs;
 use crate::commands::watch::WatchArgs;
@@ -92,6 +93,8 @@ pub(crate) enum Command {
     Fix(FixArgs),
     /// One file for a colleague or a ticket: snapshot, findings, settings, log lines
     Bundle(BundleArgs),
+    /// What can go wrong, on this kernel, in namespaces that go away again; and the cure
+    Lab(LabArgs),
     /// Write man pages and shell completions
     #[command(hide = true)]
     Generate(GenerateArgs),
@@ -104,9 +107,13 @@ impl Command {
     }
 
     /// Whether it does nothing but write, so that a reader who has gone is no failure. doctor's
-    /// verdict and fix's deeds count also when nobody reads on.
+    /// verdict, fix's deeds and the lab's count also when nobody reads on.
     pub(crate) const fn only_shows(&self) -> bool {
-        !matches!(self, Self::Doctor(_) | Self::Fix(_))
+        match self {
+            Self::Doctor(_) | Self::Fix(_) => false,
+            Self::Lab(args) => args.only_shows(),
+            _ => true,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::Serialize;
 
 use crate::host_values::{self, Restored};
 use crate::{LabError, namespace, owner};
@@ -16,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(10);
 
 /// What [`clean`] has removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cleaned {
     /// Names of the namespaces.
     pub namespaces: Vec<String>,

@@ -100,9 +100,19 @@ pub enum LabError {
         /// What it needs, and where that is to be had.
         needs: String,
     },
-    /// A load or a server that could not start.
+    /// A load or a server that could not be started.
     #[error(transparent)]
     Load(#[from] crate::load::LoadError),
+    /// What the caller was asked to do failed.
+    #[error("cannot {operation} {object}: {source}")]
+    Caller {
+        /// What was to be done.
+        operation: &'static str,
+        /// To what.
+        object: String,
+        /// Why it failed.
+        source: crate::scenario::CallerError,
+    },
     /// A signal asked the lab to stop (control-C, or a terminal that went away).
     #[error("interrupted; what the lab made is being removed")]
     Interrupted,

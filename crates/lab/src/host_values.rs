@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
 
 use crate::fill::number;
 use crate::{LabError, clean, pause};
@@ -92,7 +93,7 @@ impl Drop for HostValues {
 }
 
 /// What was put back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Restored {
     /// The limit, as it is again.
     pub limit: u64,

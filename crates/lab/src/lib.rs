@@ -7,7 +7,9 @@
 //!   [`clean`] removes.
 //! * [`fill`] and [`Filler`] make entries by netlink.
 //! * [`Clash`] sends first packets that claim one place at the same moment.
+//! * [`load`] makes connections and packets at a rate of their own.
 //! * [`HostValues`] is the right to raise limit and buckets.
+//! * [`scenario`] puts all of that together from TOML.
 //!
 //! The lab hurts nobody: everything happens in namespaces that it made, load and fills are bounded,
 //! and what is global to the host is only ever raised, under one lock across processes, and put back.
@@ -26,6 +28,7 @@ mod network;
 mod owner;
 mod process;
 mod program;
+pub mod scenario;
 
 pub use clash::{Clash, Clashed, Rivals};
 pub use clean::{Cleaned, clean};

@@ -51,7 +51,7 @@ mod schedule;
 mod server;
 mod target;
 mod tcp;
-mod time;
+pub(crate) mod time;
 mod worker;
 
 use std::net::SocketAddr;

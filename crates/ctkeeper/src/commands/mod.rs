@@ -7,6 +7,7 @@ pub(crate) mod explain;
 mod filter;
 pub(crate) mod fix;
 pub(crate) mod generate;
+pub(crate) mod lab;
 pub(crate) mod list;
 mod namespaces;
 mod saved;
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(&args, &cli.global),
         Command::Fix(args) => fix::run(&args, &cli.global),
         Command::Bundle(args) => bundle::run(&args, &cli.global),
+        Command::Lab(args) => lab::run(&args, &cli.global),
         Command::Generate(args) => generate::run(&args),
     }
 }

@@ -1,0 +1,12 @@
+//! The scenarios that come with ctkeeper.
+
+macro_rules! scenarios {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*]
+    };
+}
+
+/// Names and texts of the scenarios that come with ctkeeper.
+pub const fn embedded() -> &'static [(&'static str, &'static str)] {
+    scenarios!["full"]
+}

@@ -1,0 +1,145 @@
+//! What a phase does.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use ctkeeper_flow::units::{self, count};
+
+use super::{Hands, caller};
+use crate::load::Load;
+use crate::scenario::ground::{Ground, absent};
+use crate::scenario::{
+    Action, FillSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec, ReloadSpec, RunSpec, StopSpec,
+};
+use crate::{Filler, Filling, LabError, check_interrupted, pause};
+
+/// A load's arrivals may take this much longer than they come.
+const LATE: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(20);
+
+/// What phases leave to those that follow.
+#[derive(Debug, Default)]
+pub(super) struct Fillers {
+    /// The number of the next entry to make in each namespace.
+    next: BTreeMap<String, u64>,
+    /// Loads that were stopped in this phase.
+    pub(super) stopped: Vec<LoadFigures>,
+}
+
+/// Does something, and says what, in a sentence.
+pub(super) fn act(
+    action: &Action,
+    ground: &mut Ground,
+    fillers: &mut Fillers,
+    hands: &mut Hands<'_>,
+) -> Result<String, LabError> {
+    match action {
+        Action::Fill(spec) => fill(spec, ground, fillers),
+        Action::Flush(role) => flush(role, ground),
+        Action::Load(spec) => load(spec, ground),
+        Action::Stop(spec) => stop(spec, ground, fillers),
+        Action::Rate(spec) => rate(spec, ground),
+        Action::Probe(spec) => probe(spec, ground),
+        Action::Finish(name) => finish(name, ground),
+        Action::Wait(time) => {
+            pause(*time)?;
+            Ok(format!("waited {}", units::duration(*time)))
+        }
+        Action::Sysctl(spec) => {
+            ground.namespace(&spec.namespace)?.sysctl(&spec.name, &spec.value)?;
+            Ok(format!("set {} = {} in {}", spec.name, spec.value, spec.namespace))
+        }
+        Action::Rules(spec) => {
+            ground.namespace(&spec.namespace)?.nft(&spec.rules)?;
+            Ok(format!("loaded rules in {}", spec.namespace))
+        }
+        Action::Reload(spec) => reload(spec, ground),
+        Action::Run(spec) => run(spec, ground),
+        Action::Fix(spec) => (hands.fix)(*spec).map_err(caller("fix", "the host's limit")),
+    }
+}
+
+fn fill(spec: &FillSpec, ground: &Ground, fillers: &mut Fillers) -> Result<String, LabError> {
+    let namespace = ground.namespace(&spec.namespace)?;
+    let next = fillers.next.entry(spec.namespace.clone()).or_default();
+    let filling = if spec.half_open {
+        Filling::HalfOpen
+    } else {
+        Filling::Established { timeout: spec.timeout }
+    };
+    let first = *next;
+    let mut filler = Filler::new(namespace, filling, first);
+    let done = match (spec.entries, spec.leave_free) {
+        (Some(entries), _) => filler.add(entries),
+        (None, Some(places)) => filler.leave_free(places).map(drop),
+        (None, None) => Ok(()),
+    };
+    *next = filler.next_number();
+    let made = *next - first;
+    done?;
+    let kind = if spec.half_open { "half-open" } else { "idle" };
+    let left = spec.leave_free.map(|places| format!(", {} places left", count(places)));
+    let left = left.unwrap_or_default();
+    Ok(format!("made {} {kind} entries in {}{left}", count(made), spec.namespace))
+}
+
+fn flush(role: &str, ground: &Ground) -> Result<String, LabError> {
+    let namespace = ground.namespace(role)?;
+    namespace.conntrack()?.flush().map_err(|error| namespace.netlink(error))?;
+    Ok(format!("deleted every entry of {role}"))
+}
+
+fn load(spec: &LoadSpec, ground: &mut Ground) -> Result<String, LabError> {
+    let handle = ground.namespace(&spec.namespace)?.open()?;
+    let started = Load::start(&handle, &spec.profile)?;
+    ground.loads.insert(spec.name.clone(), started);
+    let rate = count(spec.profile.rate.round() as u64);
+    Ok(format!("load {}: {rate} a second from {}", spec.name, spec.namespace))
+}
+
+fn stop(spec: &StopSpec, ground: &mut Ground, fillers: &mut Fillers) -> Result<String, LabError> {
+    let load = ground.loads.remove(&spec.load).ok_or_else(|| absent("running load", &spec.load))?;
+    // What it saw until now belongs to this phase; what fails because it is stopped, to none.
+    fillers.stopped.push(LoadFigures { name: spec.load.clone(), report: load.mark() });
+    load.stop(spec.end);
+    Ok(format!("ended load {}", spec.load))
+}
+
+fn rate(spec: &RateSpec, ground: &Ground) -> Result<String, LabError> {
+    ground.load(&spec.load)?.set_rate(spec.rate)?;
+    let rate = count(spec.rate.round() as u64);
+    Ok(format!("load {}: {rate} a second from now on", spec.load))
+}
+
+fn probe(spec: &ProbeSpec, ground: &Ground) -> Result<String, LabError> {
+    ground.load(&spec.load)?.probe(spec.most);
+    Ok(format!("probing connections of {}", spec.load))
+}
+
+fn finish(name: &str, ground: &Ground) -> Result<String, LabError> {
+    let load = ground.load(name)?;
+    let end = Instant::now() + crate::load::profile::MAX_DURATION.min(LATE * 4);
+    while !load.wait_settled(STEP) {
+        check_interrupted()?;
+        if Instant::now() >= end {
+            let what = format!("load {name} to finish");
+            let detail = load.report().to_string();
+            return Err(LabError::Timeout { what, seconds: (LATE * 4).as_secs(), detail });
+        }
+    }
+    Ok(format!("load {name} is over"))
+}
+
+fn reload(spec: &ReloadSpec, ground: &mut Ground) -> Result<String, LabError> {
+    let missing = || absent("haproxy", &spec.haproxy);
+    let (role, proxy) = ground.proxies.get_mut(&spec.haproxy).ok_or_else(missing)?;
+    let found = ground.namespaces.iter().find(|(name, _)| name == role).ok_or_else(missing)?;
+    proxy.reload(&found.1, &spec.config)?;
+    Ok(format!("{} goes over to another configuration", spec.haproxy))
+}
+
+fn run(spec: &RunSpec, ground: &Ground) -> Result<String, LabError> {
+    let arguments: Vec<_> = spec.arguments.iter().map(String::as_str).collect();
+    ground.namespace(&spec.namespace)?.run(&spec.program, &arguments)?;
+    Ok(format!("{} {} in {}", spec.program, arguments.join(" "), spec.namespace))
+}
