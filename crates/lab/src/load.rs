@@ -54,6 +54,7 @@ mod tcp;
 pub(crate) mod time;
 mod worker;
 
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ctkeeper_netlink::netns::{self, Namespace};
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::net::SocketType;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -214,11 +215,16 @@ fn driver(profile: &Profile, routes: Routes, epoll: &Arc<OwnedFd>) -> Box<dyn Dr
 }
 
 fn new_epoll() -> Result<OwnedFd, LoadError> {
-    epoll::create(epoll::CreateFlags::CLOEXEC).map_err(LoadError::kernel(
-        "making",
+    let advice = "are there descriptors left?";
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+        .map_err(LoadError::kernel("making", "an epoll", advice))?;
+    let mut none = [MaybeUninit::uninit()];
+    epoll::wait(&epoll, &mut none, Some(&Timespec::default())).map_err(LoadError::kernel(
+        "asking",
         "an epoll",
-        "are there descriptors left?",
-    ))
+        "loads need Linux 5.11 or later",
+    ))?;
+    Ok(epoll)
 }
 
 fn new_wake(epoll: &OwnedFd) -> Result<OwnedFd, LoadError> {

@@ -1,6 +1,7 @@
 //! Links, bridges, addresses and routes between namespaces.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::program::{ip_batch, run};
 use crate::{LabError, Namespace};
@@ -32,10 +33,19 @@ impl Link {
             "link add {} netns {here} type veth peer name {} netns {there}",
             one.interface, other.interface
         );
+        for end in [one, other] {
+            if end.addresses.iter().any(|address| address.contains(':')) {
+                // The link-local address too must be ready at once: neighbours are asked from it.
+                end.namespace.sysctl("ipv6/conf/default/accept_dad", "0")?;
+            }
+        }
         ip_batch(None, &[pair])?;
         let link = Self { namespace: here.to_owned(), interface: one.interface.to_owned() };
         for end in [one, other] {
             end.namespace.bring_up(end.interface, end.addresses)?;
+        }
+        for end in [one, other] {
+            end.namespace.wait_for_carrier(end.interface)?;
         }
         Ok(link)
     }
@@ -97,6 +107,16 @@ impl Namespace {
     pub fn forward(&self) -> Result<(), LabError> {
         self.sysctl("ipv4/ip_forward", "1")?;
         self.sysctl("ipv6/conf/all/forwarding", "1")
+    }
+
+    /// The kernel looks at carriers once a second where many change, and a link passes nothing
+    /// before (`net/core/link_watch.c`, Linux 6.12).
+    fn wait_for_carrier(&self, interface: &str) -> Result<(), LabError> {
+        let state = |said: String| said.split_whitespace().nth(1).map(str::to_owned);
+        crate::wait_for("a link", Duration::from_secs(5), || {
+            let said = self.run("ip", &["-br", "link", "show", interface])?;
+            Ok(state(said).as_deref() == Some("UP"))
+        })
     }
 
     fn bring_up(&self, interface: &str, addresses: &[&str]) -> Result<(), LabError> {

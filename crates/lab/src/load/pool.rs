@@ -134,6 +134,11 @@ pub(super) fn bind(socket: &OwnedFd, source: SocketAddr) -> Result<(), Errno> {
         // A port in TIME_WAIT may be used for the next connection.
         options::set_socket_reuseaddr(socket, true)?;
     }
+    if source.is_ipv6() {
+        // A network that a route makes local is not yet the host's own to bind, as it is in IPv4
+        // (`__inet6_bind` asks for the address itself).
+        options::set_ipv6_freebind(socket, true)?;
+    }
     net::bind(socket, &source)
 }
 

@@ -108,6 +108,8 @@ pub(super) struct Connections {
     probes: VecDeque<(Moment, Token)>,
     /// Arrivals under way, those in the queue among them.
     waiting: u64,
+    /// Probes under way.
+    probing: u64,
     /// Connections opened, which take the routes in turns.
     opened: u64,
     buffer: Vec<u8>,
@@ -129,6 +131,7 @@ impl Connections {
             queue: VecDeque::new(),
             probes: VecDeque::new(),
             waiting: 0,
+            probing: 0,
             opened: 0,
             buffer: vec![0; BUFFER],
         }
@@ -265,11 +268,14 @@ impl Connections {
                     Err(kind) => cx.tally.failed(kind),
                 }
             }
-            State::Probe => match outcome {
-                Ok(()) => cx.tally.probe_ok(connection.due, cx.now),
-                Err(ErrorKind::BadStatus) => cx.tally.probe_refused(),
-                Err(_) => cx.tally.probe_lost(),
-            },
+            State::Probe => {
+                self.probing -= 1;
+                match outcome {
+                    Ok(()) => cx.tally.probe_ok(connection.due, cx.now),
+                    Err(ErrorKind::BadStatus) => cx.tally.probe_refused(),
+                    Err(_) => cx.tally.probe_lost(),
+                }
+            }
             State::Overdue | State::Idle | State::Connecting => {}
         }
         if reading == Reading::Nonsense {
@@ -333,6 +339,7 @@ impl Connections {
             }
             State::Connecting | State::Answer => self.failed(kind, cx),
             State::Probe => {
+                self.probing -= 1;
                 cx.tally.probe_lost();
                 cx.tally.lost(kind);
             }
@@ -373,6 +380,7 @@ impl Connections {
             State::Connecting => self.broken(token, ErrorKind::ConnectTimeout, cx),
             State::Answer | State::Probe => {
                 if connection.state == State::Probe {
+                    self.probing -= 1;
                     cx.tally.probe_timeout();
                 } else {
                     self.failed(ErrorKind::AnswerTimeout, cx);
@@ -411,10 +419,12 @@ impl Connections {
         match connection.state {
             State::Idle => {
                 cx.tally.probe_sent();
+                self.probing += 1;
                 self.say(token, State::Probe, due, cx);
             }
             State::Overdue => {
                 cx.tally.probe_sent();
+                self.probing += 1;
                 connection.state = State::Probe;
                 connection.due = due;
                 connection.deadline = cx.now + self.answer_timeout;
@@ -516,7 +526,7 @@ impl Driver for Connections {
     }
 
     fn waiting(&self) -> u64 {
-        self.waiting + self.probes.len() as u64
+        self.waiting + self.probing + self.probes.len() as u64
     }
 
     /// Nothing will come any more: connections that only waited for work go.
@@ -531,6 +541,7 @@ impl Driver for Connections {
             cx.tally.failed(ErrorKind::Stopped);
         }
         self.waiting = 0;
+        self.probing = 0;
         self.end(end);
     }
 }
