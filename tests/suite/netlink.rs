@@ -10,6 +10,8 @@ mod changes;
 mod dumps;
 #[path = "netlink/events.rs"]
 mod events;
+#[path = "netlink/expectations.rs"]
+mod expectations;
 #[path = "netlink/namespaces.rs"]
 mod namespaces;
 #[path = "netlink/rules.rs"]
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
         case("groups_deliver_only_what_was_asked", events::groups_deliver_only_what_was_asked),
         case("losses_are_counted_exactly", events::losses_are_counted_exactly),
         case("a_dump_makes_good_a_loss", events::a_dump_makes_good_a_loss),
+        case("expectations_come_and_go", expectations::expectations_come_and_go),
+        case("refused_expectations_say_why", expectations::refused_expectations_say_why),
         case("a_namespace_opens_by_every_name", namespaces::opens_by_every_name),
         case("the_callers_thread_is_not_moved", namespaces::the_callers_thread_is_not_moved),
         case(

@@ -11,6 +11,7 @@
 mod digits;
 mod entry;
 mod event;
+mod expectation;
 pub mod hostile;
 mod limits;
 mod protocol;
@@ -29,6 +30,7 @@ pub use entry::{
     ZoneDirection,
 };
 pub use event::EventKind;
+pub use expectation::{Expectation, ExpectationFlags};
 pub use filter::{Filter, FilterError};
 pub use limits::{Limit, Limits, Timeouts};
 pub use protocol::{Family, Protocol};

@@ -6,6 +6,37 @@
 /// `NFNL_SUBSYS_CTNETLINK` in the upper byte of a message's type.
 pub(crate) const CONNTRACK: u16 = 1 << 8;
 
+/// `NFNL_SUBSYS_CTNETLINK_EXP`, likewise.
+pub(crate) const EXPECTATIONS: u16 = 2 << 8;
+
+/// `enum ctnl_exp_msg_types`.
+pub(crate) mod expectation_operation {
+    pub(crate) const NEW: u16 = 0;
+    pub(crate) const GET: u16 = 1;
+    pub(crate) const DELETE: u16 = 2;
+    pub(crate) const GET_STATS_CPU: u16 = 3;
+}
+
+/// `enum ctattr_expect`.
+pub(crate) mod expectation {
+    pub(crate) const MASTER: u16 = 1;
+    pub(crate) const TUPLE: u16 = 2;
+    pub(crate) const MASK: u16 = 3;
+    pub(crate) const TIMEOUT: u16 = 4;
+    pub(crate) const ID: u16 = 5;
+    pub(crate) const HELPER: u16 = 6;
+    pub(crate) const ZONE: u16 = 7;
+    pub(crate) const FLAGS: u16 = 8;
+    pub(crate) const CLASS: u16 = 9;
+}
+
+/// `enum ctattr_expect_stats`.
+pub(crate) mod expectation_statistics {
+    pub(crate) const NEW: u16 = 1;
+    pub(crate) const CREATE: u16 = 2;
+    pub(crate) const DELETE: u16 = 3;
+}
+
 /// `enum cntl_msg_types`.
 pub(crate) mod operation {
     pub(crate) const NEW: u16 = 0;

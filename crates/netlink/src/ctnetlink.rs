@@ -10,7 +10,7 @@ use crate::error::{Errno, Error, Operation};
 use crate::filter::DumpFilter;
 use crate::netns::Namespace;
 use crate::socket::{self, Answer, DUMP_BUFFER, Refusal, Socket, answer};
-use crate::wire::{Builder, Malformed, Message, Messages, message, sequence_of};
+use crate::wire::{Attributes, Builder, Malformed, Message, Messages, message, sequence_of};
 use crate::{decode, encode};
 
 /// How often a whole dump is begun again when the table changed underneath.
@@ -93,17 +93,31 @@ impl Conntrack {
         let operation = Operation::Statistics;
         let flags = message::DUMP;
         let request = self.request(operation, message_type::GET_STATS_CPU, flags, 0, |_| ())?;
+        self.by_cpu(operation, &request, decode::statistics)
+    }
+
+    /// Runs a dump of one message a CPU.
+    pub(crate) fn by_cpu<T>(
+        &mut self,
+        operation: Operation,
+        request: &[u8],
+        decode: impl Fn(Attributes<'_>) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Error> {
         let mut cpus = Vec::new();
-        let answer = self.socket.exchange(operation, &String::new, &request, |message| {
+        let answer = self.socket.exchange(operation, &String::new, request, |message| {
             let (_, cpu) = message.netfilter_header()?;
-            cpus.push((cpu, decode::statistics(message.attributes()?)?));
+            cpus.push((cpu, decode(message.attributes()?)?));
             Ok(false)
         });
-        // Unless the kernel ended the dump itself, it is still on the socket.
-        self.is_mid_dump = !matches!(answer, Ok(()) | Err(Error::Kernel { .. }));
+        self.ended(&answer);
         answer?;
         cpus.sort_by_key(|(cpu, _)| *cpu);
-        Ok(cpus.into_iter().map(|(_, statistics)| statistics).collect())
+        Ok(cpus.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// Notes how a dump ended: unless the kernel ended it itself, it is still on the socket.
+    pub(crate) fn ended<T>(&mut self, answer: &Result<T, Error>) {
+        self.is_mid_dump = !matches!(answer, Ok(_) | Err(Error::Kernel { .. }));
     }
 
     /// Delivers the entries that meet `filter`, in the order of the kernel's hash, until `visit`
@@ -257,16 +271,33 @@ impl Conntrack {
         family: u8,
         write: impl FnOnce(&mut Builder),
     ) -> Result<Vec<u8>, Error> {
+        self.request_of(operation, CONNTRACK | kind, flags, family, write)
+    }
+
+    /// The same for a whole message type, which names its subsystem.
+    pub(crate) fn request_of(
+        &mut self,
+        operation: Operation,
+        kind: u16,
+        flags: u16,
+        family: u8,
+        write: impl FnOnce(&mut Builder),
+    ) -> Result<Vec<u8>, Error> {
         self.make_ready()?;
         let sequence = self.socket.next_sequences(1);
         let mut builder = Builder::default();
-        builder.begin(CONNTRACK | kind, message::REQUEST | flags, sequence, family);
+        builder.begin(kind, message::REQUEST | flags, sequence, family);
         write(&mut builder);
         if builder.end() {
             Ok(builder.into_bytes())
         } else {
             Err(Error::TooLong { operation, object: String::new() })
         }
+    }
+
+    /// Notes that a dump was left before its end.
+    pub(crate) const fn left_dump(&mut self) {
+        self.is_mid_dump = true;
     }
 
     pub(crate) const fn socket(&self) -> &Socket {

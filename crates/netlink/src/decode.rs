@@ -115,6 +115,13 @@ pub(crate) fn global_statistics(attributes: Attributes<'_>) -> Result<(Option<u3
     Ok((entries, limit))
 }
 
+/// A tuple that stands alone.
+pub(crate) fn tuple(container: &Attribute<'_>) -> Result<Tuple> {
+    let mut value = Tuple::default();
+    tuple_of(container, &mut value, &mut Zone::default(), ZoneDirection::Both)?;
+    Ok(value)
+}
+
 /// Reads a tuple into `value`. (Returning it would cost a third more: values of this size are
 /// copied by loads wider than the stores that made them.)
 fn tuple_of(

@@ -151,6 +151,11 @@ fn whole_zone(builder: &mut Builder, zone: Zone) {
     }
 }
 
+/// A tuple as an attribute of another kind.
+pub(crate) fn tuple_as(builder: &mut Builder, kind: u16, value: &Tuple) {
+    builder.nest(kind, |builder| tuple(builder, value, None));
+}
+
 fn tuple(builder: &mut Builder, value: &Tuple, zone: Option<u16>) {
     builder.nest(tuple_part::IP, |builder| {
         address(builder, value.source, ip::V4_SOURCE, ip::V6_SOURCE);

@@ -29,6 +29,12 @@ pub enum Operation {
     Delete,
     /// Deleting every entry of a namespace.
     Flush,
+    /// Listing expectations.
+    ReadExpectations,
+    /// Making an expectation.
+    Expect,
+    /// Deleting every expectation of a namespace.
+    FlushExpectations,
     /// Subscribing to events.
     Subscribe,
     /// Reading events.
@@ -53,6 +59,9 @@ impl fmt::Display for Operation {
             Self::Update => "change the entry",
             Self::Delete => "delete the entry",
             Self::Flush => "delete all entries",
+            Self::ReadExpectations => "list the expectations",
+            Self::Expect => "create the expectation",
+            Self::FlushExpectations => "delete all expectations",
             Self::Subscribe => "subscribe to events",
             Self::ReadEvents => "read events",
             Self::ReadRules => "list the nftables rules",
@@ -233,7 +242,11 @@ fn meaning(operation: Operation, errno: Errno) -> String {
         (_, libc::EPERM) => "not permitted".to_owned(),
         (Create, libc::ENOMEM) => "the table is full (or memory is)".to_owned(),
         (Create, libc::EEXIST) => "an entry with this tuple exists already".to_owned(),
-        (Create, libc::ENOENT) => "its master connection does not exist".to_owned(),
+        (Operation::Expect, libc::EMFILE) => "the expectation table is full".to_owned(),
+        (Operation::Expect, libc::EOPNOTSUPP) => "its master connection has no helper".to_owned(),
+        (Create | Operation::Expect, libc::ENOENT) => {
+            "its master connection does not exist".to_owned()
+        }
         (Get | Update | Delete, libc::ENOENT) => "there is no such entry".to_owned(),
         (Create | Update, libc::EBUSY) => {
             "the kernel does not let these status bits or this helper be changed".to_owned()
@@ -258,6 +271,9 @@ fn remedy(operation: Operation, errno: Errno) -> Option<&'static str> {
         }
         (Create, libc::ENOMEM) => "see `ctkeeper doctor`; raise the limit with `ctkeeper fix`",
         (Create, libc::EEXIST) => "change it instead of creating it",
+        (Operation::Expect, libc::EMFILE) => {
+            "raise net.netfilter.nf_conntrack_expect_max; see `ctkeeper explain expectations-full`"
+        }
         _ => return None,
     })
 }
