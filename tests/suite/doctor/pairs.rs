@@ -88,7 +88,8 @@ impl Site {
         };
         for _ in 0..100 {
             if netns::enter(&handle, |_| fronts())? == 0 {
-                return self.balancer.run("conntrack", &["-F"]).map(drop);
+                self.balancer.run("conntrack", &["-F"])?;
+                return Ok(());
             }
             thread::sleep(Duration::from_millis(50));
         }
