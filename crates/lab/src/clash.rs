@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{LabError, Namespace, interrupted, pause};
 
 /// The source port of the first pair; each pair takes the next one.
@@ -21,7 +23,8 @@ const SPIN: Duration = Duration::from_micros(200);
 const NAP: Duration = Duration::from_micros(50);
 
 /// Who sends at the same moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rivals {
     /// Two clients with one source port between them. Where translation keeps the port both claim
     /// the same answers, and one is dropped.
@@ -32,7 +35,8 @@ pub enum Rivals {
 }
 
 /// Datagrams in pairs, each pair at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Clash {
     /// Who sends.
     pub rivals: Rivals,
@@ -45,7 +49,7 @@ pub struct Clash {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Clashed {
     /// Pairs that were sent.
     pub pairs: u32,

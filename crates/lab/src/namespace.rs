@@ -63,6 +63,11 @@ impl Namespace {
         Self { name: name.to_owned(), _claim: None }
     }
 
+    /// The same namespace for another thread; it stays when this value goes.
+    pub(crate) fn borrowed(namespace: &Self) -> std::mem::ManuallyDrop<Self> {
+        std::mem::ManuallyDrop::new(Self { name: namespace.name.clone(), _claim: None })
+    }
+
     fn claimed(name: String) -> Result<Self, LabError> {
         require_root()?;
         Ok(Self { name, _claim: Some(Claim::take()?) })

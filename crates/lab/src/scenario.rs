@@ -34,8 +34,8 @@ pub use embedded::embedded;
 pub use figures::{Finding, Judgement, LoadFigures, NamespaceFigures, PhaseReport, RunReport};
 pub use run::{CallerError, Event, Hands, run};
 
-use crate::LabError;
 use crate::load::{self, Profile, time};
+use crate::{Clash, LabError};
 
 /// The ids of findings that name a cause: in a judged phase, exactly those that the scenario says
 /// must be there. Others (remarks about the host's files, say) are free to speak.
@@ -243,6 +243,9 @@ pub enum Action {
     Rate(RateSpec),
     /// Probes connections that a load holds.
     Probe(ProbeSpec),
+    /// Datagrams in pairs, each pair at one moment; they go on until the phase's end, which waits
+    /// for them.
+    Clash(ClashSpec),
     /// Waits until a load's arrivals have all come and ended.
     Finish(String),
     /// Waits.
@@ -295,6 +298,16 @@ pub struct LoadSpec {
     pub namespace: String,
     /// What it is.
     pub profile: Profile,
+}
+
+/// Datagrams in pairs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClashSpec {
+    /// Where the rivals are.
+    pub namespace: String,
+    /// Who sends what, and how much of it.
+    pub pairs: Clash,
 }
 
 /// A load to end.

@@ -11,6 +11,8 @@ use crate::namespace::is_role;
 const MOST_NAMESPACES: usize = 100;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
+/// Seconds.
+const LONGEST_CLASH: u32 = 60;
 const MOST_PROCESSES: u32 = 16;
 
 /// What is wrong with a scenario, if anything is.
@@ -120,6 +122,11 @@ fn check_action<'a>(
         Action::Stop(stop) => is_among("load", &stop.load, loads),
         Action::Rate(rate) => is_among("load", &rate.load, loads),
         Action::Probe(probe) => is_among("load", &probe.load, loads),
+        Action::Clash(clash) => {
+            bounded("rate", clash.pairs.rate, 1, 10_000)?;
+            bounded("pairs", clash.pairs.pairs, 1, clash.pairs.rate.saturating_mul(LONGEST_CLASH))?;
+            names.namespace(&clash.namespace)
+        }
         Action::Wait(time) => bounded_time("wait", *time, LONGEST_WAIT),
         Action::Sysctl(sysctl) => names.namespace(&sysctl.namespace),
         Action::Rules(rules) => names.namespace(&rules.namespace),

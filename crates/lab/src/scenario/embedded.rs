@@ -8,5 +8,14 @@ macro_rules! scenarios {
 
 /// Names and texts of the scenarios that come with ctkeeper.
 pub const fn embedded() -> &'static [(&'static str, &'static str)] {
-    scenarios!["full"]
+    scenarios![
+        "full",
+        "two-namespaces",
+        "half-open-flood",
+        "docker-nat",
+        "snat-ports",
+        "dns-clash",
+        "invalid",
+        "two-entries",
+    ]
 }

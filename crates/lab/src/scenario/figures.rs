@@ -6,7 +6,7 @@ use std::time::Duration;
 use ctkeeper_flow::Statistics;
 use serde::{Serialize, Serializer};
 
-use crate::load;
+use crate::{Clashed, load};
 
 /// Name and version of a [`RunReport`] as JSON.
 pub(crate) const SCHEMA: &str = "ctkeeper.lab/1";
@@ -65,6 +65,8 @@ pub struct PhaseReport {
     pub namespaces: Vec<NamespaceFigures>,
     /// The loads of this phase.
     pub loads: Vec<LoadFigures>,
+    /// Datagrams that were sent in pairs in this phase.
+    pub clashes: Vec<Clashed>,
     /// What doctor said.
     pub judgements: Vec<Judgement>,
     /// Lines of the kernel's log in this phase about tables that are full: those that name one of

@@ -1,10 +1,13 @@
 //! What a scenario stands on, built.
 
 use std::collections::BTreeMap;
+use std::thread::{self, JoinHandle};
 
 use super::{Host, NamespaceSpec, Scenario, ServerKind};
 use crate::load::{Load, Server, Service};
-use crate::{Bridge, End, HaProxy, HostValues, LabError, Link, Namespace, fill, program};
+use crate::{
+    Bridge, Clash, Clashed, End, HaProxy, HostValues, LabError, Link, Namespace, fill, program,
+};
 
 const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
@@ -13,6 +16,7 @@ const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 /// host's values last, since what the namespaces hold may need them.
 #[derive(Debug)]
 pub(crate) struct Ground {
+    pub(crate) clashes: Vec<Clashing>,
     pub(crate) loads: BTreeMap<String, Load>,
     pub(crate) proxies: BTreeMap<String, (String, HaProxy)>,
     servers: Vec<Server>,
@@ -31,6 +35,7 @@ impl Ground {
             values.raise_buckets(wanted.max(values.buckets()))?;
         }
         let mut ground = Self {
+            clashes: Vec::new(),
             loads: BTreeMap::new(),
             proxies: BTreeMap::new(),
             servers: Vec::new(),
@@ -100,6 +105,34 @@ impl Ground {
     /// The load of a name, if it runs.
     pub(crate) fn load(&self, name: &str) -> Result<&Load, LabError> {
         self.loads.get(name).ok_or_else(|| absent("running load", name))
+    }
+}
+
+/// Pairs of datagrams being sent by a thread; dropping it waits for their end, which is bounded.
+#[derive(Debug)]
+pub(crate) struct Clashing {
+    thread: Option<JoinHandle<Result<Clashed, LabError>>>,
+}
+
+impl Clashing {
+    pub(crate) fn start(namespace: &Namespace, pairs: Clash) -> Self {
+        // The thread goes into the namespace by its name; the guard stays with the ground.
+        let namespace = Namespace::borrowed(namespace);
+        let thread = thread::spawn(move || pairs.run(&namespace));
+        Self { thread: Some(thread) }
+    }
+
+    /// Waits for their end.
+    pub(crate) fn finish(mut self) -> Result<Clashed, LabError> {
+        let ended = self.thread.take().map(JoinHandle::join);
+        ended.and_then(Result::ok).unwrap_or_else(|| Ok(Clashed::default()))
+    }
+}
+
+impl Drop for Clashing {
+    fn drop(&mut self) {
+        // Its panic was told on standard error.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ctkeeper_flow::Statistics;
 
 use super::figures::SCHEMA;
-use super::ground::{Ground, ensure_suitable};
+use super::ground::{Clashing, Ground, ensure_suitable};
 use super::{
     FixSpec, JudgeSpec, Judgement, LoadFigures, NamespaceFigures, PhaseReport, PhaseSpec,
     RunReport, Scenario,
@@ -153,7 +153,10 @@ fn play(
             (hands.event)(Event::Did(&did));
         }
         let judgements = judge(phase, ground, hands)?;
+        let clashes = std::mem::take(&mut ground.clashes).into_iter().map(Clashing::finish);
+        let clashes = clashes.collect::<Result<Vec<_>, _>>()?;
         let mut report = before.report(phase, ground, judgements)?;
+        report.clashes = clashes;
         report.loads.append(&mut fillers.stopped);
         report.unmet = expect::unmet(scenario, phase, &report);
         (hands.event)(Event::PhaseEnded(&report));
@@ -224,6 +227,7 @@ impl Before {
             loads: loads
                 .map(|(name, load)| LoadFigures { name: name.clone(), report: load.mark() })
                 .collect(),
+            clashes: Vec::new(),
             judgements,
             kernel_log_lines: full_lines(self.log, ground),
             proxy_log_lines: proxy_lines(ground).saturating_sub(self.proxy_lines),

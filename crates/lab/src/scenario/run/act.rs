@@ -7,7 +7,7 @@ use ctkeeper_flow::units::{self, count};
 
 use super::{Hands, caller};
 use crate::load::Load;
-use crate::scenario::ground::{Ground, absent};
+use crate::scenario::ground::{Clashing, Ground, absent};
 use crate::scenario::{
     Action, FillSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec, ReloadSpec, RunSpec, StopSpec,
 };
@@ -40,6 +40,12 @@ pub(super) fn act(
         Action::Stop(spec) => stop(spec, ground, fillers),
         Action::Rate(spec) => rate(spec, ground),
         Action::Probe(spec) => probe(spec, ground),
+        Action::Clash(spec) => {
+            let namespace = ground.namespace(&spec.namespace)?;
+            ground.clashes.push(Clashing::start(namespace, spec.pairs));
+            let (pairs, rate) = (spec.pairs.pairs.into(), spec.pairs.rate.into());
+            Ok(format!("{} pairs of datagrams, {} a second", count(pairs), count(rate)))
+        }
         Action::Finish(name) => finish(name, ground),
         Action::Wait(time) => {
             pause(*time)?;
