@@ -1,34 +1,73 @@
-//! The repository's chores: `cargo xtask ci|setup|dist|help`.
+//! The repository's chores: `cargo xtask ci|setup|vm|dist|help`.
 
 mod packages;
-mod vm;
 
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use xtask::build::{build_static, cargo as cargo_command, workspace};
+use xtask::vm::{self, Kernel};
 
-const HELP: &str = "\
-cargo xtask COMMAND
+/// The chores of this repository.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
 
-  ci      install what the tests need, then formatting, lints, docs and every test (CI runs this)
-  setup   only install what the tests need (Debian packages, no service is started), and fetch
-          what the suite `vm` boots into target/vm
-  guest   build the static binaries that run in the suite's virtual machines (the suite does)
-  dist    build the static binary: target/dist/ctkeeper, with man pages and shell completions
-";
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the tests need, then formatting, lints, docs and every test (CI runs this)
+    Ci,
+    /// Only install what the tests need (Debian packages, no service is started), and fetch what
+    /// the virtual machines boot
+    Setup,
+    /// Run the tests in virtual machines: Debian's 6.1 and 6.12 kernels under QEMU, emulated
+    #[command(after_help = vm::HELP)]
+    Vm(Machines),
+    /// Build the static binary: target/dist/ctkeeper, with man pages and shell completions
+    Dist,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Machines {
+    #[command(subcommand)]
+    command: Option<MachineCommand>,
+    /// Run only tests whose name contains this, such as `walls`
+    filter: Option<String>,
+    /// Run only on this kernel
+    #[arg(long)]
+    kernel: Option<Kernel>,
+    /// Only list the tests
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Subcommand)]
+enum MachineCommand {
+    /// A console in a virtual machine with ctkeeper in it; Ctrl-A X leaves
+    #[command(after_help = vm::SHELL_HELP)]
+    Shell {
+        /// The kernel to boot
+        #[arg(default_value = "6.12")]
+        kernel: Kernel,
+        /// Memory in MiB
+        #[arg(long, default_value_t = 1024)]
+        memory: u32,
+    },
+    /// Only fetch what is missing, and say where it is
+    Fetch,
+}
 
 fn main() -> ExitCode {
-    let command = std::env::args().nth(1);
-    let result = match command.as_deref() {
-        Some("ci") => ci(),
-        Some("setup") => setup(),
-        Some("guest") => guest(),
-        Some("dist") => dist(),
-        Some("help" | "--help" | "-h") | None => {
-            print!("{HELP}");
-            Ok(())
-        }
-        Some(other) => Err(anyhow::anyhow!("no command {other:?}\n{HELP}")),
+    let result = match Arguments::parse().chore {
+        Chore::Ci => ci(),
+        Chore::Setup => setup(),
+        Chore::Vm(machines) => machines.run(),
+        Chore::Dist => dist(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,6 +86,8 @@ fn ci() -> anyhow::Result<()> {
     cargo(&["doc", "--workspace", "--no-deps", "--quiet"])?;
     cargo(&["build", "--package", "ctkeeper"])?;
     cargo(&["test", "--workspace", "--exclude", "ctkeeper-tests"])?;
+    // Here, not in the suite `vm`, whose time is bounded.
+    vm::build_programs()?;
     cargo(&["test", "--package", "ctkeeper-tests", "--tests", "--no-fail-fast"])
 }
 
@@ -59,46 +100,60 @@ fn setup() -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Machines {
+    fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Some(MachineCommand::Fetch) => vm::fetch(),
+            Some(MachineCommand::Shell { kernel, memory }) => {
+                vm::fetch()?;
+                vm::build_programs()?;
+                vm::shell(kernel, memory)
+            }
+            None => self.test(),
+        }
+    }
+
+    /// The suite `vm`, with a line for every step that a machine begins.
+    fn test(&self) -> anyhow::Result<()> {
+        let mut command = cargo_command();
+        command.args(["test", "--quiet", "--package", "ctkeeper-tests", "--test", "vm", "--"]);
+        if self.list {
+            command.arg("--list");
+        } else {
+            packages::install()?;
+            vm::fetch()?;
+            vm::build_programs()?;
+            command.env("CTKEEPER_VM_PROGRESS", "1");
+        }
+        command.args(&self.filter);
+        let others =
+            Kernel::ALL.into_iter().filter(|&kernel| self.kernel.is_some_and(|k| k != kernel));
+        for other in others {
+            command.args(["--skip", &format!("{other}/")]);
+        }
+        let status = command.status().context("running cargo test")?;
+        ensure!(status.success(), "the tests in virtual machines failed");
+        Ok(())
+    }
+}
+
 /// A static binary that runs on any Linux of this architecture, with its pages.
 fn dist() -> anyhow::Result<()> {
-    let built = build_static("target", &["--release", "--package", "ctkeeper"])?;
-    let folder = "target/dist";
-    std::fs::create_dir_all(folder).context(folder)?;
-    let binary = format!("{folder}/ctkeeper");
-    std::fs::copy(format!("{built}/release/ctkeeper"), &binary).context("copying")?;
-    let status = Command::new(&binary).args(["generate", "all", folder]).status()?;
-    ensure!(status.success(), "{binary} could not write its pages");
-    println!("{binary}");
+    let target = workspace().join("target");
+    let built = build_static(&target, &["--release", "--package", "ctkeeper"])?;
+    let folder = target.join("dist");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let binary = folder.join("ctkeeper");
+    std::fs::copy(built.join("release/ctkeeper"), &binary).context("copying")?;
+    let status = Command::new(&binary).args(["generate", "all"]).arg(&folder).status()?;
+    ensure!(status.success(), "{} could not write its pages", binary.display());
+    println!("target/dist/ctkeeper");
     Ok(())
-}
-
-/// Static as `dist`, in a target folder of its own: the tests' own build may be under way.
-fn guest() -> anyhow::Result<()> {
-    let packages = ["--package", "ctkeeper", "--package", "ctkeeper-tests", "--bins", "--quiet"];
-    let built = build_static("target/vm/build", &packages)?;
-    println!("{built}/debug");
-    Ok(())
-}
-
-/// Builds without shared libraries; returns the folder of the target's profiles.
-fn build_static(target_folder: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let status = Command::new(cargo_program())
-        .arg("build")
-        .args(arguments)
-        .args(["--target", &target, "--target-dir", target_folder])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // Of use to the dev profile only: an emulated processor is slow enough.
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-        .status()
-        .context("running cargo build")?;
-    ensure!(status.success(), "the static build failed");
-    Ok(format!("{target_folder}/{target}"))
 }
 
 /// A lint whose component may be missing from a minimal toolchain; in CI it may not.
 fn lint(arguments: &[&str], component: &str) -> anyhow::Result<()> {
-    let probe = Command::new(cargo_program()).args([arguments[0], "--version"]).output();
+    let probe = cargo_command().args([arguments[0], "--version"]).output();
     if probe.is_ok_and(|output| output.status.success()) {
         return cargo(arguments);
     }
@@ -111,11 +166,7 @@ fn lint(arguments: &[&str], component: &str) -> anyhow::Result<()> {
 
 fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
     println!("+ cargo {}", arguments.join(" "));
-    let status = Command::new(cargo_program()).args(arguments).status().context("running cargo")?;
+    let status = cargo_command().args(arguments).status().context("running cargo")?;
     ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
     Ok(())
-}
-
-fn cargo_program() -> String {
-    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }

@@ -2,15 +2,15 @@
 
 use anyhow::{Context, ensure};
 
-use crate::guest::Kernel;
-use crate::machine::{Story, play};
+use crate::story::{Story, play};
+use xtask::vm::Kernel;
 
 /// After both commands of the seed: the limit runs already, what is missing are buckets and files.
 pub(crate) fn on_stable() -> anyhow::Result<()> {
     let echo = "echo 600000 > /proc/sys/net/netfilter/nf_conntrack_max\n";
     let fix = "step fix ctkeeper fix --yes\n";
     let boot = format!("{START}{LINE}{echo}{BEFORE}{fix}{AFTER}{CROWDED}");
-    let story = play("fix", Kernel::Stable, 1024, &[&boot, KEPT, UNDONE])?;
+    let story = play("fix", Kernel::Linux6_1, 1024, &[&boot, KEPT, UNDONE])?;
     story.report(1, "before")?.ensure("second-wall", "warning")?;
     fixed(&story)?;
     crowded(&story)?;
@@ -21,7 +21,7 @@ pub(crate) fn on_stable() -> anyhow::Result<()> {
 pub(crate) fn on_newer() -> anyhow::Result<()> {
     let allowed = "step fix ctkeeper fix --yes --target 600k --memory-share 40%\n";
     let boot = format!("{START}{LINE}{BEFORE}{REFUSED}{allowed}{AFTER}");
-    let story = play("fix", Kernel::Newer, 1024, &[&boot, HELD, KEPT, UNDONE])?;
+    let story = play("fix", Kernel::Linux6_12, 1024, &[&boot, HELD, KEPT, UNDONE])?;
     refused(&story)?;
     fixed(&story)?;
     held(&story)?;

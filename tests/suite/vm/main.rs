@@ -7,39 +7,37 @@
 //! outlives reboots, packets over loopback. Stands in: a script for systemd as PID 1, which runs
 //! these programs in the order of their units.
 
-mod cpio;
 mod fix;
-mod guest;
-mod machine;
 mod seed;
+mod story;
 mod wall;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use ctkeeper_tests::{Case, Need, main as harness};
 
-const STABLE: &[Need] = &[
-    Need::Fetched("target/vm/linux-image-cloud-amd64"),
-    Need::Fetched("target/vm/guest"),
-    Need::Fetched("target/vm/qemu"),
-    Need::Program("mkfs.ext4", "e2fsprogs"),
-    Need::Program("setpriv", "util-linux"),
-];
-const NEWER: &[Need] = &[
-    Need::Fetched("target/vm/linux-image-6.12-cloud-amd64"),
-    Need::Fetched("target/vm/guest"),
-    Need::Fetched("target/vm/qemu"),
-    Need::Program("mkfs.ext4", "e2fsprogs"),
-    Need::Program("setpriv", "util-linux"),
-];
+const LINUX_6_1: &[Need] = &needs("target/vm/linux-6.1");
+const LINUX_6_12: &[Need] = &needs("target/vm/linux-6.12");
+
+const fn needs(kernel: &'static str) -> [Need; 5] {
+    [
+        Need::Fetched(kernel),
+        Need::Fetched("target/vm/guest"),
+        Need::Fetched("target/vm/qemu"),
+        Need::Program("mkfs.ext4", "e2fsprogs"),
+        Need::Program("setpriv", "util-linux"),
+    ]
+}
 
 fn main() -> ExitCode {
+    LazyLock::force(&story::BEGIN);
     harness(&[
-        Case { name: "seed_6_1", needs: STABLE, run: seed::on_stable },
-        Case { name: "seed_6_12", needs: NEWER, run: seed::on_newer },
-        Case { name: "fix_6_1", needs: STABLE, run: fix::on_stable },
-        Case { name: "fix_6_12", needs: NEWER, run: fix::on_newer },
-        Case { name: "walls_6_1", needs: STABLE, run: wall::on_stable },
-        Case { name: "walls_6_12", needs: NEWER, run: wall::on_newer },
+        Case { name: "6.1/seed", needs: LINUX_6_1, run: seed::on_stable },
+        Case { name: "6.12/seed", needs: LINUX_6_12, run: seed::on_newer },
+        Case { name: "6.1/fix", needs: LINUX_6_1, run: fix::on_stable },
+        Case { name: "6.12/fix", needs: LINUX_6_12, run: fix::on_newer },
+        Case { name: "6.1/walls", needs: LINUX_6_1, run: wall::on_stable },
+        Case { name: "6.12/walls", needs: LINUX_6_12, run: wall::on_newer },
     ])
 }

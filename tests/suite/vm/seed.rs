@@ -4,17 +4,17 @@
 use anyhow::{Context, ensure};
 use ctkeeper_flow::units::count;
 
-use crate::guest::Kernel;
-use crate::machine::{Story, play};
+use crate::story::{Story, play};
+use xtask::vm::Kernel;
 
 /// On 512 MiB the kernel chooses 4,096 entries; the seed's limit needs over half of the memory.
 pub(crate) fn on_stable() -> anyhow::Result<()> {
-    on(Kernel::Stable, 512, 4096, "warning")
+    on(Kernel::Linux6_1, 512, 4096, "warning")
 }
 
 /// The seed's own machine: "a VM with just 1GB memory".
 pub(crate) fn on_newer() -> anyhow::Result<()> {
-    on(Kernel::Newer, 1024, 8192, "note")
+    on(Kernel::Linux6_12, 1024, 8192, "note")
 }
 
 fn on(kernel: Kernel, mebibytes: u32, default: u64, memory: &str) -> anyhow::Result<()> {

@@ -2,15 +2,15 @@
 
 use anyhow::{Context, ensure};
 
-use crate::guest::Kernel;
-use crate::machine::{Story, play};
+use crate::story::{Story, play};
+use xtask::vm::Kernel;
 
 pub(crate) fn on_stable() -> anyhow::Result<()> {
-    on(Kernel::Stable)
+    on(Kernel::Linux6_1)
 }
 
 pub(crate) fn on_newer() -> anyhow::Result<()> {
-    on(Kernel::Newer)
+    on(Kernel::Linux6_12)
 }
 
 fn on(kernel: Kernel) -> anyhow::Result<()> {

@@ -1,9 +1,11 @@
-#!/bin/busybox sh
+#!/bin/sh
 # PID 1 of the guest. It stands in for systemd: it runs systemd's own programs, and the firewall
 # after them, in the order of their units (systemd-sysctl.service comes after
 # systemd-modules-load.service, nftables.service after both). Then come the steps of this boot.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_COLOR=0
 /bin/busybox mount -t tmpfs tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs tmpfs /tmp
 mkdir -p /run/netns /run/lock
 hostname small-guest
 
