@@ -213,6 +213,7 @@ fn invalid_packets_that_nothing_acts_on_are_a_note() {
         place: "nftables inet filter in handle 4".to_owned(),
         what: "ct state".to_owned(),
         needed,
+        drops: needed,
     };
     let tracking = |needed| Some(Tracking { trackers: vec![tracker(needed)], complete: true });
     snapshot.namespaces[0].tracking = tracking(false);
@@ -220,7 +221,7 @@ fn invalid_packets_that_nothing_acts_on_are_a_note() {
     snapshot.namespaces[0].tracking = tracking(true);
     assert_eq!(ids(&snapshot), [("invalid-packets", Severity::Warning)]);
     let found = finding(&snapshot, "invalid-packets");
-    assert!(found.summary.contains("inet filter in handle 4 decides"), "{found:?}");
+    assert!(found.summary.contains("inet filter in handle 4 drops"), "{found:?}");
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn idle_connections_need_a_long_timeout_and_a_large_share() {
 fn tracking_that_nothing_needs_is_noted() {
     let tracked = |needed, complete| {
         let place = "nftables inet filter input handle 4".to_owned();
-        let tracker = Tracker { place, what: "ct state".to_owned(), needed };
+        let tracker = Tracker { place, what: "ct state".to_owned(), needed, drops: false };
         with(|n| n.tracking = Some(Tracking { trackers: vec![tracker.clone()], complete }))
     };
     assert_eq!(ids(&tracked(false, true)), [("why-tracked", Severity::Note)]);

@@ -47,7 +47,7 @@ fn add_parameter(tracking: &mut Tracking) {
         tracking.trackers.push(Tracker {
             place: "module parameter enable_hooks".to_owned(),
             what: "tracking in every namespace".to_owned(),
-            needed: false,
+            ..Tracker::default()
         });
     }
 }

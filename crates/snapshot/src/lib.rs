@@ -134,13 +134,15 @@ impl Snapshot {
     }
 
     /// The namespace that a line of the kernel log means by `inode`. The kernel gives the number of
-    /// a namespace that has gone to a new one: one that has never dropped a packet is not meant.
+    /// a namespace that has gone to a new one: one that has never refused a packet for want of a
+    /// place is not meant.
     pub fn logged_namespace(&self, inode: u64) -> Option<&Namespace> {
-        let has_dropped = |namespace: &&Namespace| {
+        let was_full = |namespace: &&Namespace| {
             let statistics = namespace.statistics.as_ref();
-            statistics.and_then(|s| s.get(Statistic::Drop)).is_none_or(|drops| drops > 0)
+            let known = statistics.filter(|s| s.get(Statistic::Drop).is_some());
+            known.is_none_or(|statistics| namespace::refused_when_full(statistics) > 0)
         };
-        self.namespaces.iter().find(|namespace| namespace.inode == inode).filter(has_dropped)
+        self.namespaces.iter().find(|namespace| namespace.inode == inode).filter(was_full)
     }
 
     /// The namespace with the most entries.

@@ -86,19 +86,14 @@ impl Rates {
     /// clash, no free port for translation); those stand in `insert_failed` too, beside chains too
     /// long, which `drop` does not count (signatures measured on Linux 6.18).
     pub fn refused_when_full(&self) -> u64 {
-        self.moved(Statistic::Drop).saturating_sub(self.failed_insertions())
+        refused_when_full(&self.statistics)
     }
 
     /// Packets dropped because their entry could not be put into the table though there was room:
     /// another entry had its tuple (a clash, or no free port for translation). What netlink failed
     /// to insert is not among them, as no packet was dropped.
     pub fn refused_by_clash(&self) -> u64 {
-        self.moved(Statistic::Drop).min(self.failed_insertions())
-    }
-
-    fn failed_insertions(&self) -> u64 {
-        let chains = self.moved(Statistic::ChainTooLong);
-        self.moved(Statistic::InsertFailed).saturating_sub(chains)
+        self.moved(Statistic::Drop).min(failed_insertions(&self.statistics))
     }
 
     /// How far a counter moved within the window.
@@ -110,6 +105,16 @@ impl Rates {
     pub fn per_second(&self, amount: f64) -> f64 {
         amount * 1000.0 / self.window_ms.max(1) as f64
     }
+}
+
+/// [`Rates::refused_when_full`] of other counters, such as those since the namespace was made.
+pub(crate) fn refused_when_full(statistics: &Statistics) -> u64 {
+    statistics.value(Statistic::Drop).saturating_sub(failed_insertions(statistics))
+}
+
+fn failed_insertions(statistics: &Statistics) -> u64 {
+    let chains = statistics.value(Statistic::ChainTooLong);
+    statistics.value(Statistic::InsertFailed).saturating_sub(chains)
 }
 
 /// Where an earlier look came from.
@@ -202,7 +207,7 @@ impl Tracking {
 }
 
 /// One cause of tracking.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracker {
     /// Where it stands: `nftables ip nat POSTROUTING handle 7`, `iptables-legacy nat`,
     /// `module parameter enable_hooks`. Contains names that others chose: hostile input.
@@ -211,4 +216,7 @@ pub struct Tracker {
     pub what: String,
     /// Whether something acts on it: translation, or a filter that drops.
     pub needed: bool,
+    /// Whether it drops packets itself, by their state: `ct state invalid drop`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drops: bool,
 }

@@ -224,7 +224,7 @@ fn invalid(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
             counted(packets, "packet", "packets"),
             duration(window(rates)),
             counted(namespace.count, "entry", "entries"),
-            state_rule(namespace),
+            dropped_by(namespace),
         ))
         .meaning(
             "They are not translated, and rules that expect a known state drop them: connections \
@@ -266,11 +266,13 @@ fn invalid_severity(
     Some(if grave { Severity::Warning } else { Severity::Note })
 }
 
-/// The first rule that decides by the state of the connection.
-fn state_rule(namespace: &Namespace) -> String {
-    let by_state =
-        |what: &str| what.split(", ").any(|w| matches!(w, "ct state" | "conntrack" | "state"));
+/// The rules that drop by the state of the connection.
+fn dropped_by(namespace: &Namespace) -> String {
     let trackers = namespace.tracking.iter().flat_map(|tracking| &tracking.trackers);
-    let rule = trackers.filter(|tracker| tracker.needed).find(|t| by_state(&t.what));
-    rule.map_or_else(String::new, |rule| format!("; {} decides by state", rule.place))
+    let dropping: Vec<_> = trackers.filter(|tracker| tracker.drops).map(|t| &t.place).collect();
+    match dropping.as_slice() {
+        [] => String::new(),
+        [only] => format!("; {only} drops by state"),
+        [first, rest @ ..] => format!("; {first} and {} more drop by state", rest.len()),
+    }
 }

@@ -2,8 +2,8 @@
 //! room for it.
 
 use ctkeeper_census::PortUse;
-use ctkeeper_flow::units::{count, counted, duration, percent};
-use ctkeeper_snapshot::{Namespace, PortGroup, Rates, Statistic};
+use ctkeeper_flow::units::{count, counted, duration};
+use ctkeeper_snapshot::{Namespace, PortGroup, Rates, Statistic, Tracker};
 
 use super::pace::{is_recent, pace, window};
 use super::{Explanation, Rule};
@@ -169,12 +169,13 @@ impl<'a> Refusals<'a> {
         self.ports(context, Severity::Critical)
             .summary(format!(
                 "namespace {}: {about}{} of {} ports of {from} are in use towards {to}; {} in the \
-                 last {}.",
+                 last {}{}.",
                 self.namespace.label(),
                 count(usage.used),
                 count(usage.available),
                 counted(self.packets, "packet refused", "packets refused"),
                 duration(window(self.rates)),
+                self.translators(),
             ))
             .meaning(format!(
                 "New translated connections to {to} hang; other destinations work. The table has \
@@ -184,10 +185,7 @@ impl<'a> Refusals<'a> {
             .evidence("destination", to.to_string())
             .evidence("ports_used", usage.used)
             .evidence("ports_available", usage.available)
-            .remedy_if(
-                run_in(self.namespace, "nft list ruleset"),
-                "find the rule that translates; give it more addresses or a wider range of ports",
-            )
+            .remedy_if(run_in(self.namespace, "nft -a list ruleset"), more_ports(usage))
             .remedy(
                 list(self.namespace, &filter(group)),
                 "see whose connections they are; keep-alive and pools need fewer",
@@ -237,29 +235,39 @@ impl<'a> Refusals<'a> {
                 pace(context, self.rates, self.packets, "packets")
             ))
             .summary(format!(
-                "namespace {}: {} found its tuple taken by another in the last {}{beside}{}.",
+                "namespace {}: {} dropped in the last {}, as another had claimed the same addresses \
+                 and ports a moment before{beside}{}.",
                 self.namespace.label(),
-                counted(self.packets, "new flow", "new flows"),
+                counted(self.packets, "first packet", "first packets"),
                 duration(window(self.rates)),
-                self.translates(),
+                self.translators(),
             ))
             .meaning(
                 "Each is a connection that begins a second late, or a DNS lookup that takes five. \
                  The table has room: a higher limit does not help.",
             )
             .evidence("clash_resolve", settled)
-            .remedy("ctkeeper explain clash", "fully-random translation, and ways out for DNS")
+            .remedy_if(
+                run_in(self.namespace, "nft -a list ruleset").filter(|_| !self.translators().is_empty()),
+                "find the rule that translates; add fully-random to it",
+            )
+            .remedy("ctkeeper explain clash", "who clashes as a rule, and ways out for DNS")
     }
 
-    fn translates(&self) -> String {
-        let sample = self.namespace.sample.as_ref();
-        let translated: u64 =
-            sample.map_or(0, |s| s.port_groups.iter().map(|group| group.entries).sum());
-        let share = translated as f64 / sample.map_or(1, |s| s.size.max(1)) as f64;
-        if translated == 0 {
-            return String::new();
+    /// `; sources are translated by nftables ip nat POSTROUTING handle 7 (masquerade)`.
+    fn translators(&self) -> String {
+        let tracking = self.namespace.tracking.iter();
+        let rules: Vec<_> = tracking.flat_map(|t| &t.trackers).filter(|t| translates(t)).collect();
+        match rules.as_slice() {
+            [] => String::new(),
+            [only] => format!("; sources are translated by {} ({})", only.place, only.what),
+            [first, rest @ ..] => format!(
+                "; sources are translated by {} ({}) and {} more",
+                first.place,
+                first.what,
+                rest.len()
+            ),
         }
-        format!("; {} of the entries have a translated source", percent(share))
     }
 
     fn finding(&self, id: &'static str, severity: Severity) -> Finding {
@@ -274,12 +282,31 @@ impl<'a> Refusals<'a> {
     }
 }
 
+/// Nearly all ports from 1024 on: no range makes room.
+const WHOLE_RANGE: u64 = 60_000;
+
+fn more_ports(usage: PortUse) -> &'static str {
+    if usage.available >= WHOLE_RANGE {
+        "find the rule that translates; it uses every port there is: give it more addresses"
+    } else {
+        "find the rule that translates; give it a wider range of ports, or more addresses"
+    }
+}
+
+/// Targets of iptables and expressions of nftables that translate sources.
+fn translates(tracker: &Tracker) -> bool {
+    const WORDS: [&str; 4] = ["snat", "masquerade", "netmap", "fullconenat"];
+    let is_translation = |word: &str| WORDS.contains(&word.to_ascii_lowercase().as_str());
+    tracker.what.split(", ").any(is_translation)
+}
+
 /// The filter that a group's entries meet.
 fn filter(group: &PortGroup) -> String {
     let to = group.destination;
     let port = to.port.map_or_else(String::new, |port| format!(" reply-sport {port}"));
-    format!(
-        "proto {} reply-src {}{port} reply-dst {}",
-        to.protocol, to.address, group.translated_to
-    )
+    let protocol = match to.protocol.name() {
+        Some(name) => name.to_owned(),
+        None => format!("proto {}", to.protocol),
+    };
+    format!("{protocol} reply-src {}{port} reply-dst {}", to.address, group.translated_to)
 }

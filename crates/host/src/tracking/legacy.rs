@@ -53,13 +53,14 @@ fn add_ipvs(root: &Path, tracking: &mut Tracking) {
             place: "IPVS (net.ipv4.vs.conntrack)".to_owned(),
             what: "connections of its services".to_owned(),
             needed: true,
+            ..Tracker::default()
         });
     }
 }
 
 fn add_open(tracking: &mut Tracking, place: String, what: &str) {
     tracking.complete = false;
-    tracking.trackers.push(Tracker { place, what: what.to_owned(), needed: false });
+    tracking.trackers.push(Tracker { place, what: what.to_owned(), ..Tracker::default() });
 }
 
 #[cfg(test)]

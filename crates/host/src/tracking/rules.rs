@@ -7,8 +7,10 @@ use ctkeeper_netlink::nftables::{
 };
 use ctkeeper_snapshot::{Tracker, Tracking};
 
+const STATE: ConntrackKey = ConntrackKey(0);
+
 /// Keys of `ct` that only matter to a filter: `state`, `direction`, `status`.
-const FILTER_KEYS: [ConntrackKey; 3] = [ConntrackKey(0), ConntrackKey(1), ConntrackKey(2)];
+const FILTER_KEYS: [ConntrackKey; 3] = [STATE, ConntrackKey(1), ConntrackKey(2)];
 
 /// iptables matches that only matter to a filter.
 const FILTER_MATCHES: [&str; 2] = ["conntrack", "state"];
@@ -133,6 +135,7 @@ impl<'a> Ruleset<'a> {
             place: place(self.summary, rule),
             what: what.join(", "),
             needed: effect == Effect::Acts,
+            drops: drops_by_state(rule),
         };
         (!what.is_empty()).then(|| (tracker(), effect))
     }
@@ -214,6 +217,16 @@ fn effect(expression: &Expression) -> Effect {
         | Expression::Verdict(_) => Effect::None,
         _ => Effect::Unclear,
     }
+}
+
+/// Whether a rule asks for the state of a packet and drops it.
+fn drops_by_state(rule: &Rule) -> bool {
+    let asks = |expression: &Expression| match expression {
+        Expression::ConntrackRead(key) => *key == STATE,
+        Expression::Match(name) => FILTER_MATCHES.contains(&name.as_str()),
+        _ => false,
+    };
+    rule.expressions.iter().any(asks) && rule.expressions.iter().any(is_drop)
 }
 
 /// Whether an expression decides which rules a packet meets.
@@ -333,7 +346,7 @@ mod tests {
         Expression::Other(name.to_owned())
     }
 
-    const STATE: Expression = Expression::ConntrackRead(ConntrackKey(0));
+    const STATE: Expression = Expression::ConntrackRead(super::STATE);
     const ACCEPT: Expression = Expression::Verdict(Verdict::Accept);
     const DROP: Expression = Expression::Verdict(Verdict::Drop);
 
@@ -397,6 +410,14 @@ mod tests {
             assert_eq!(needed(&[rule], Verdict::Accept), [true], "{expression:?}");
         }
         assert_eq!(needed(&[&[Expression::Notrack], &[DROP]], Verdict::Drop), [false; 0]);
+    }
+
+    #[test]
+    fn a_rule_that_drops_by_state_is_told_from_one_beside_a_drop() {
+        let rules: [&[Expression]; 3] = [&[STATE, DROP], &[STATE, ACCEPT], &[DROP]];
+        let drops: Vec<_> =
+            trackers(&summary(&rules, Verdict::Accept)).iter().map(|t| t.drops).collect();
+        assert_eq!(drops, [true, false]);
     }
 
     #[test]

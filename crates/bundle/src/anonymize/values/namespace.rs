@@ -195,11 +195,12 @@ impl Anonymize for Tracking {
 
 impl Anonymize for Tracker {
     fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
-        let Self { place, what, needed } = self;
+        let Self { place, what, needed, drops } = self;
         Self {
             place: pseudonyms.rule_place(&place),
             what: pseudonyms.text(&what),
             needed: plain(needed),
+            drops: plain(drops),
         }
     }
 }
