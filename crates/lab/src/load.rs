@@ -44,14 +44,18 @@
 mod answer;
 mod error;
 mod meter;
+mod packet;
 mod pool;
 pub mod profile;
+mod raw;
 mod report;
 mod schedule;
 mod server;
 mod target;
 mod tcp;
 pub(crate) mod time;
+mod traffic;
+mod udp;
 mod worker;
 
 use std::mem::MaybeUninit;
@@ -69,15 +73,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 pub use error::LoadError;
-pub use profile::{Exchange, Held, Http, Profile, Short, Sources, Traffic};
+pub use profile::{Profile, Sources};
 pub use report::{ErrorKind, Latency, Probes, Report};
 pub use server::{Served, Server, Service};
 pub use target::{PortRange, Target};
+pub use traffic::{
+    Exchange, Held, Http, Short, SynFlood, TcpFlag, TcpPackets, Traffic, Udp, UdpOneWay,
+};
 
 use meter::Meter;
+use packet::Form;
+use raw::Packets;
 use schedule::Schedule;
 use target::Routes;
-use tcp::Connections;
+use tcp::{Base, Connections};
+use udp::Datagrams;
 use worker::{Command, Driver, Shared, WAKE, Worker, nanoseconds};
 
 /// How connections end when a load is stopped.
@@ -123,7 +133,7 @@ impl Load {
         );
         let epoll = Arc::new(new_epoll()?);
         let shared = Arc::new(Shared::new(Meter::new(schedule), new_wake(&epoll)?));
-        let driver = driver(profile, routes, &epoll);
+        let driver = driver(profile, routes, &epoll)?;
         let (commands, receiver) = mpsc::channel();
         let worker = Worker { shared: Arc::clone(&shared), commands: receiver, epoll, driver };
         let thread = thread::Builder::new()
@@ -206,12 +216,22 @@ impl Drop for Load {
     }
 }
 
-fn driver(profile: &Profile, routes: Routes, epoll: &Arc<OwnedFd>) -> Box<dyn Driver> {
-    match &profile.traffic {
-        Traffic::TcpHeld(_) | Traffic::TcpShort(_) | Traffic::Http(_) => {
-            Box::new(Connections::new(profile, routes, Arc::clone(epoll)))
-        }
-    }
+fn driver(
+    profile: &Profile,
+    routes: Routes,
+    epoll: &Arc<OwnedFd>,
+) -> Result<Box<dyn Driver>, LoadError> {
+    let packets = |form, routes| Ok(Box::new(Packets::new(form, profile, routes)?) as Box<_>);
+    let base = |routes| Base { profile, routes, epoll: Arc::clone(epoll) };
+    Ok(match &profile.traffic {
+        Traffic::TcpHeld(held) => Box::new(Connections::held(held, base(routes))),
+        Traffic::TcpShort(short) => Box::new(Connections::short(short, base(routes))),
+        Traffic::Http(http) => Box::new(Connections::http(http, base(routes))),
+        Traffic::Udp(udp) => Box::new(Datagrams::new(udp, base(routes))),
+        Traffic::UdpOneWay(one_way) => return packets(Form::datagram(one_way.bytes), routes),
+        Traffic::SynFlood(_) => return packets(Form::segment(TcpPackets::syn()), routes),
+        Traffic::TcpPackets(given) => return packets(Form::segment(given.clone()), routes),
+    })
 }
 
 fn new_epoll() -> Result<OwnedFd, LoadError> {
@@ -256,7 +276,9 @@ fn ensure_lawful(namespace: &Namespace, targets: &[SocketAddr]) -> Result<(), Lo
 
 /// A source that cannot be bound would make every arrival fail.
 fn ensure_sources(profile: &Profile) -> Result<(), LoadError> {
-    let Some(sources) = &profile.sources else { return Ok(()) };
+    let Some(sources) = profile.sources.filter(|_| !profile.traffic.is_packets()) else {
+        return Ok(());
+    };
     for offset in [0, u64::from(sources.count) - 1] {
         let Some(address) = sources.address(offset) else { continue };
         let source = SocketAddr::new(address, 0);

@@ -8,6 +8,7 @@ use ctkeeper_tests::{Case, Need, main as harness};
 mod failures;
 mod ground;
 mod guards;
+mod packets;
 mod traffic;
 
 const ROOT: &[Need] = &[Need::Root];
@@ -47,6 +48,11 @@ fn main() -> ExitCode {
         case("a_closing_peer_is_closed_early", failures::closed_early),
         case("no_route_is_unreachable", failures::unreachable),
         case("ports_run_out", failures::no_ports),
+        case("datagrams_are_answered", packets::udp_answers),
+        with_rules("datagrams_fail_in_their_ways", packets::udp_failures),
+        with_rules("floods_come_from_nobody", packets::floods),
+        with_rules("invalid_packets_are_invalid", packets::invalid_packets),
+        with_rules("packets_dropped_on_the_way_out", packets::dropped_on_the_way_out),
         with_rules("a_load_that_vanishes_leaves_its_entries", guards::vanish),
         case("dropping_a_load_closes_its_connections", guards::dropping_closes),
         case("the_hosts_own_network_is_refused", guards::the_host_is_refused),

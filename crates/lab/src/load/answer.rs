@@ -1,7 +1,7 @@
 //! Telling when an answer is whole.
 
-use super::profile::{Exchange, Http, Traffic};
 use super::report::ErrorKind;
+use super::traffic::{Exchange, Http};
 
 /// The longest head of a response.
 const MAX_HEAD: usize = 16 * 1024;
@@ -15,20 +15,14 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn of(traffic: &Traffic, host: &str) -> Option<Self> {
-        match traffic {
-            Traffic::TcpHeld(held) => held.exchange.as_ref().map(|e| Self::exchange(e, host, true)),
-            Traffic::TcpShort(short) => {
-                short.exchange.as_ref().map(|e| Self::exchange(e, host, false))
-            }
-            Traffic::Http(Http { path, host: own, connections }) => {
-                let host = own.as_deref().unwrap_or(host);
-                Some(Self::get(path, host, connections.is_some()))
-            }
-        }
+    /// An HTTP request; `host` is who is asked unless it says otherwise.
+    pub(super) fn http(http: &Http, host: &str) -> Self {
+        let host = http.host.as_deref().unwrap_or(host);
+        Self::get(&http.path, host, http.connections.is_some())
     }
 
-    fn exchange(exchange: &Exchange, host: &str, stays: bool) -> Self {
+    /// An exchange on a connection that stays afterwards, or does not.
+    pub(super) fn exchange(exchange: &Exchange, host: &str, stays: bool) -> Self {
         match exchange {
             Exchange::Echo { bytes } => Self { bytes: vec![b'.'; *bytes as usize], is_http: false },
             Exchange::Http { path } => Self::get(path, host, stays),

@@ -138,6 +138,17 @@ impl Tally {
         record(&mut self.answer, due, now);
     }
 
+    /// So many arrivals were packets that left.
+    pub(super) const fn packets_sent(&mut self, number: u64) {
+        self.packets += number;
+        self.succeeded += number;
+    }
+
+    /// A datagram left whose answer is awaited.
+    pub(super) const fn datagram_sent(&mut self) {
+        self.packets += 1;
+    }
+
     pub(super) const fn succeeded(&mut self) {
         self.succeeded += 1;
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LoadError;
-use super::target::{PortRange, Target};
+use super::target::{MAX_TARGETS, PortRange, Target};
 use super::time;
+use super::traffic::Traffic;
 
 /// The highest rate of arrivals, a second.
 pub const MAX_RATE: f64 = 1_000_000.0;
@@ -62,88 +63,6 @@ pub struct Profile {
     /// the same packets.
     #[serde(default)]
     pub seed: u64,
-}
-
-/// What an arrival does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Traffic {
-    /// Opens a TCP connection and keeps it.
-    TcpHeld(Held),
-    /// Opens a TCP connection, has at most one exchange, and closes it.
-    TcpShort(Short),
-    /// One HTTP/1.1 request.
-    Http(Http),
-}
-
-/// Connections that stay.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Held {
-    /// What a probe says and what it expects; without it there are no probes.
-    pub exchange: Option<Exchange>,
-    /// Whether each connection has one exchange at its beginning. (A proxy that reads requests
-    /// opens its back connection only then.)
-    pub greet: bool,
-    /// How often each held connection is probed; without it, only when told to.
-    #[serde(with = "time::optional")]
-    pub probe_every: Option<Duration>,
-    /// How long a connection stays before it closes itself: 10 minutes unless told otherwise.
-    #[serde(with = "time")]
-    pub stay: Duration,
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        let stay = Duration::from_secs(600);
-        Self { exchange: None, greet: false, probe_every: None, stay }
-    }
-}
-
-/// Connections that come and go.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Short {
-    /// What is said after the connect; without it the connection closes at once.
-    pub exchange: Option<Exchange>,
-    /// Whether it is closed by a RST rather than a FIN (which leaves no TIME_WAIT).
-    pub reset: bool,
-}
-
-/// HTTP/1.1 requests.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Http {
-    /// The path asked for.
-    pub path: String,
-    /// The `Host` header; the target's address if there is none.
-    pub host: Option<String>,
-    /// How many connections are kept alive and share the requests; an arrival that finds none free
-    /// waits for one, and its latency counts from when it was due. Without it every request has a
-    /// connection of its own.
-    pub connections: Option<u32>,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self { path: "/".to_owned(), host: None, connections: None }
-    }
-}
-
-/// One question on a connection and what counts as its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Exchange {
-    /// So many bytes; the answer is as many bytes (an echo).
-    Echo {
-        /// Bytes, 1 to [`MAX_PAYLOAD`].
-        bytes: u32,
-    },
-    /// `GET path`; the answer is a whole HTTP/1.1 response.
-    Http {
-        /// The path asked for.
-        path: String,
-    },
 }
 
 /// Where arrivals come from: arrival `n` has address `n modulo count`.
@@ -213,6 +132,8 @@ impl Profile {
             let advice = format!("all targets have one IP version, and {first} has the other");
             return Err(LoadError::profile("targets", stranger, advice));
         }
+        let ports = self.targets.iter().map(|target| u64::from(target.ports.count())).sum();
+        within("targets", ports, 1, MAX_TARGETS)?;
         let Some(sources) = &self.sources else { return Ok(()) };
         if sources.first.is_ipv4() != first.address.is_ipv4() {
             let advice = format!("give the IP version of the target {first}");
@@ -234,68 +155,28 @@ pub(super) fn check_rate(rate: f64) -> Result<(), LoadError> {
     Err(LoadError::profile("rate", rate, format!("give over 0 and up to {MAX_RATE} a second")))
 }
 
-fn within(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), LoadError> {
+pub(super) fn within(
+    field: &'static str,
+    value: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), LoadError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
     Err(LoadError::profile(field, value, format!("give {least} to {most}")))
 }
 
-fn span_within(field: &'static str, value: Duration, most: Duration) -> Result<(), LoadError> {
+pub(super) fn span_within(
+    field: &'static str,
+    value: Duration,
+    most: Duration,
+) -> Result<(), LoadError> {
     if value > Duration::ZERO && value <= most {
         return Ok(());
     }
     let advice = format!("give over 0 and up to {} s", most.as_secs());
     Err(LoadError::profile(field, format!("{} s", value.as_secs_f64()), advice))
-}
-
-impl Traffic {
-    fn check(&self) -> Result<(), LoadError> {
-        match self {
-            Self::TcpHeld(held) => {
-                if held.exchange.is_none() && (held.greet || held.probe_every.is_some()) {
-                    let advice = "give one: greet and probe_every have nothing to say without";
-                    return Err(LoadError::profile("traffic.exchange", "missing", advice));
-                }
-                if let Some(every) = held.probe_every {
-                    span_within("traffic.probe_every", every, MAX_DURATION)?;
-                }
-                span_within("traffic.stay", held.stay, MAX_DURATION)?;
-                held.exchange.iter().try_for_each(Exchange::check)
-            }
-            Self::TcpShort(short) => short.exchange.iter().try_for_each(Exchange::check),
-            Self::Http(http) => {
-                within("traffic.connections", http.connections.unwrap_or(1).into(), 1, 1 << 20)?;
-                check_header("traffic.host", http.host.as_deref().unwrap_or("lab"))?;
-                check_header("traffic.path", &http.path)
-            }
-        }
-    }
-}
-
-impl Exchange {
-    fn check(&self) -> Result<(), LoadError> {
-        match self {
-            Self::Echo { bytes } => {
-                within("exchange.echo.bytes", u64::from(*bytes), 1, u64::from(MAX_PAYLOAD))
-            }
-            Self::Http { path } => check_header("exchange.http.path", path),
-        }
-    }
-}
-
-/// What goes into a request's head must not end a line of it.
-fn check_header(field: &'static str, value: &str) -> Result<(), LoadError> {
-    let is_fine =
-        !value.is_empty() && value.len() <= 2048 && value.bytes().all(|b| b.is_ascii_graphic());
-    if is_fine {
-        return Ok(());
-    }
-    Err(LoadError::profile(
-        field,
-        format!("{value:?}"),
-        "give up to 2,048 visible ASCII characters",
-    ))
 }
 
 impl Sources {

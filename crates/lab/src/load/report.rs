@@ -13,7 +13,8 @@ use serde::Serialize;
 pub enum ErrorKind {
     /// No answer to the SYN in time.
     ConnectTimeout,
-    /// A RST to the SYN, or an ICMP port unreachable to a datagram.
+    /// A RST to the SYN, or an ICMP port unreachable to a datagram (of which a host sends one a second
+    /// after the first six: the others time out).
     Refused,
     /// A RST later on.
     Reset,

@@ -132,7 +132,7 @@ pub(super) struct Routes {
 }
 
 /// The most targets: ports of all ranges together.
-pub(super) const MAX_TARGETS: u32 = 1 << 20;
+pub(super) const MAX_TARGETS: u64 = 1 << 20;
 
 impl Routes {
     pub(super) fn new(targets: &[Target], sources: Option<Sources>) -> Self {
@@ -160,6 +160,11 @@ impl Routes {
         let count = u64::from(sources.count.max(1));
         let port = sources.ports.map_or(0, |ports| ports.port(arrival / count));
         Some(SocketAddr::new(sources.address(arrival % count)?, port))
+    }
+
+    /// After how many arrivals the addresses come round.
+    pub(super) fn source_count(&self) -> u64 {
+        self.sources.map_or(1, |sources| u64::from(sources.count.max(1)))
     }
 
     pub(super) fn targets(&self) -> &[SocketAddr] {

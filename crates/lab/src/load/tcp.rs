@@ -13,10 +13,11 @@ use rustix::net::{self, RecvFlags, SendFlags, SocketType, sockopt as options};
 use super::Closing;
 use super::answer::{Answer, Question, Reading};
 use super::pool::{self, NEVER, Table, Timers, Token, kind_of};
-use super::profile::{Profile, Traffic};
+use super::profile::Profile;
 use super::report::ErrorKind;
 use super::schedule::Moment;
 use super::target::Routes;
+use super::traffic::{Held, Http, Short};
 use super::worker::{Context, Driver, nanoseconds};
 
 /// Requests that wait for a connection; more are refused (`overrun`).
@@ -41,23 +42,6 @@ enum Manner {
     Pooled {
         most: usize,
     },
-}
-
-impl Manner {
-    fn of(traffic: &Traffic) -> Self {
-        match traffic {
-            Traffic::TcpHeld(held) => Self::Held {
-                greet: held.greet,
-                probe_every: held.probe_every.map(nanoseconds),
-                stay: nanoseconds(held.stay),
-            },
-            Traffic::Http(http) => match http.connections {
-                Some(most) => Self::Pooled { most: most as usize },
-                None => Self::Short { reset: false },
-            },
-            Traffic::TcpShort(short) => Self::Short { reset: short.reset },
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,14 +99,51 @@ pub(super) struct Connections {
     buffer: Vec<u8>,
 }
 
+/// What every load of sockets has.
+pub(super) struct Base<'a> {
+    pub(super) profile: &'a Profile,
+    pub(super) routes: Routes,
+    pub(super) epoll: Arc<OwnedFd>,
+}
+
+impl Base<'_> {
+    /// Who is asked, for the requests' `Host`.
+    fn host(&self) -> String {
+        self.profile.targets.first().map_or_else(String::new, ToString::to_string)
+    }
+}
+
 impl Connections {
-    pub(super) fn new(profile: &Profile, routes: Routes, epoll: Arc<OwnedFd>) -> Self {
-        let host = profile.targets.first().map_or_else(String::new, ToString::to_string);
+    pub(super) fn held(held: &Held, base: Base<'_>) -> Self {
+        let manner = Manner::Held {
+            greet: held.greet,
+            probe_every: held.probe_every.map(nanoseconds),
+            stay: nanoseconds(held.stay),
+        };
+        let question = held.exchange.as_ref().map(|e| Question::exchange(e, &base.host(), true));
+        Self::new(manner, question, base)
+    }
+
+    pub(super) fn short(short: &Short, base: Base<'_>) -> Self {
+        let manner = Manner::Short { reset: short.reset };
+        let question = short.exchange.as_ref().map(|e| Question::exchange(e, &base.host(), false));
+        Self::new(manner, question, base)
+    }
+
+    pub(super) fn http(http: &Http, base: Base<'_>) -> Self {
+        let pooled = |most: u32| Manner::Pooled { most: most as usize };
+        let manner = http.connections.map_or(Manner::Short { reset: false }, pooled);
+        let question = Question::http(http, &base.host());
+        Self::new(manner, Some(question), base)
+    }
+
+    fn new(manner: Manner, question: Option<Question>, base: Base<'_>) -> Self {
+        let Base { profile, routes, epoll } = base;
         Self {
             epoll,
             routes,
-            manner: Manner::of(&profile.traffic),
-            question: Question::of(&profile.traffic, &host),
+            manner,
+            question,
             connect_timeout: nanoseconds(profile.connect_timeout),
             answer_timeout: nanoseconds(profile.answer_timeout),
             table: Table::new(),
