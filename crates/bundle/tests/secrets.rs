@@ -11,11 +11,12 @@ use ctkeeper_bundle::{Bundle, Details, Key, Saved};
 use ctkeeper_diagnosis::{Thresholds, diagnose};
 use ctkeeper_flow::Protocol;
 use ctkeeper_snapshot::{
-    Assignment, EarlyLoad, EntrySize, EvidenceSource, Forecast, ForecastSource, ForecastValue,
-    FullReports, Gap, GapKind, KernelLog, Largest, Limit, Limits, LogExcerpt, LogLine, Memory,
-    ModuleState, Namespace, NamespaceProcess, Network, Origin, PortGroup, Proxy, Rates, Reader,
-    Reservation, SCHEMA, Sample, Service, SettingKey, Settings, SettingsFile, SettingsLine,
-    Snapshot, Statistic, Statistics, System, Taken, Timeouts, Tracker, Tracking, Unanswered,
+    Assignment, Doubles, EarlyLoad, EntrySize, EvidenceSource, Expectations, Forecast,
+    ForecastSource, ForecastValue, FullReports, Gap, GapKind, KernelLog, Largest, Limit, Limits,
+    LogExcerpt, LogLine, Memory, ModuleState, Namespace, NamespaceProcess, Network, Origin,
+    PortGroup, Proxy, Rates, Reader, Reservation, SCHEMA, Sample, Service, SettingKey, Settings,
+    SettingsFile, SettingsLine, Snapshot, Statistic, Statistics, System, Taken, Timeouts, Tracker,
+    Tracking, Unanswered,
 };
 use dice::Dice;
 use proptest::prelude::*;
@@ -194,7 +195,12 @@ fn log(dice: &mut Dice, namespaces: &[Namespace]) -> KernelLog {
         last_ms: Some(9_990_000),
     };
     let named = namespaces.first().map(|namespace| namespace.inode);
-    KernelLog { readable: true, full: vec![report(named), report(None)], suppressed: dice.number() }
+    KernelLog {
+        readable: true,
+        full: vec![report(named), report(None)],
+        expectations_full: vec![report(None)],
+        suppressed: dice.number(),
+    }
 }
 
 fn namespace(dice: &mut Dice, index: u64) -> Namespace {
@@ -218,6 +224,8 @@ fn namespace(dice: &mut Dice, index: u64) -> Namespace {
         sample: Some(sample(dice)),
         timeouts: Some(timeouts(dice)),
         tracking: Some(tracking(dice)),
+        expectations: Some(Expectations { count: 4096, limit: 4096 }),
+        doubles: Some(Doubles { other: 4_026_531_840, asked: 64, found: 60 }),
     }
 }
 

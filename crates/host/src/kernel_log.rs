@@ -4,7 +4,9 @@
 //! has it, 6.12 has not) `nf_conntrack: table full in netns 4026532465, dropping packet` for
 //! namespaces other than the initial one; the prefix is often doubled. At most ten in five seconds are printed for the
 //! whole host; what the limit held back shows up later as `net_ratelimit: 59 callbacks suppressed`,
-//! for messages of all kinds together.
+//! for messages of all kinds together. A full table of expectations is logged as
+//! `nf_conntrack: expectation table full` under the same limit (`net/netfilter/nf_conntrack_expect.c`,
+//! seen so on 6.18).
 
 mod kmsg;
 
@@ -34,51 +36,77 @@ pub fn parse(text: &str) -> KernelLog {
 enum Message {
     /// A packet was dropped in this namespace; the older form names none.
     Full { namespace: Option<u64> },
+    /// A helper's expectation was refused.
+    ExpectationsFull { namespace: Option<u64> },
     /// So many messages were held back.
     Suppressed(u64),
 }
 
 #[derive(Debug, Default)]
 struct Tally {
-    full: BTreeMap<Option<u64>, FullReports>,
+    full: Reports,
+    expectations_full: Reports,
     suppressed: u64,
 }
+
+type Reports = BTreeMap<Option<u64>, FullReports>;
 
 impl Tally {
     fn add(&mut self, message: &Message, at_ms: Option<u64>) {
         match *message {
             Message::Suppressed(count) => self.suppressed = self.suppressed.saturating_add(count),
-            Message::Full { namespace } => {
-                let none = || FullReports { namespace, lines: 0, first_ms: None, last_ms: None };
-                let reports = self.full.entry(namespace).or_insert_with(none);
-                reports.lines += 1;
-                reports.first_ms = reports.first_ms.into_iter().chain(at_ms).min();
-                reports.last_ms = reports.last_ms.max(at_ms);
+            Message::Full { namespace } => add(&mut self.full, namespace, at_ms),
+            Message::ExpectationsFull { namespace } => {
+                add(&mut self.expectations_full, namespace, at_ms);
             }
         }
     }
 
     fn finish(self) -> KernelLog {
-        let mut full: Vec<_> = self.full.into_values().collect();
-        full.sort_by_key(|reports| std::cmp::Reverse(reports.lines));
-        KernelLog { readable: true, full, suppressed: self.suppressed }
+        KernelLog {
+            readable: true,
+            full: worst_first(self.full),
+            expectations_full: worst_first(self.expectations_full),
+            suppressed: self.suppressed,
+        }
     }
+}
+
+fn add(reports: &mut Reports, namespace: Option<u64>, at_ms: Option<u64>) {
+    let none = || FullReports { namespace, lines: 0, first_ms: None, last_ms: None };
+    let reports = reports.entry(namespace).or_insert_with(none);
+    reports.lines += 1;
+    reports.first_ms = reports.first_ms.into_iter().chain(at_ms).min();
+    reports.last_ms = reports.last_ms.max(at_ms);
+}
+
+fn worst_first(reports: Reports) -> Vec<FullReports> {
+    let mut reports: Vec<_> = reports.into_values().collect();
+    reports.sort_by_key(|reports| std::cmp::Reverse(reports.lines));
+    reports
 }
 
 /// The message in a line, and where it begins.
 fn find(line: &str) -> Option<(Message, usize)> {
-    find_full(line).or_else(|| find_suppressed(line))
+    let full = |namespace| Message::Full { namespace };
+    let expectations = |namespace| Message::ExpectationsFull { namespace };
+    find_full(line, "_conntrack: table full", full)
+        .or_else(|| find_full(line, "_conntrack: expectation table full", expectations))
+        .or_else(|| find_suppressed(line))
 }
 
-fn find_full(line: &str) -> Option<(Message, usize)> {
-    const SAYING: &str = "_conntrack: table full";
-    let at = line.find(SAYING)?;
-    let rest = line.get(at + SAYING.len()..)?;
+fn find_full(
+    line: &str,
+    saying: &str,
+    message: impl Fn(Option<u64>) -> Message,
+) -> Option<(Message, usize)> {
+    let at = line.find(saying)?;
+    let rest = line.get(at + saying.len()..)?;
     let namespace = match rest.strip_prefix(" in netns ") {
         Some(named) => Some(leading_number(named)?),
         None => None,
     };
-    Some((Message::Full { namespace }, at))
+    Some((message(namespace), at))
 }
 
 fn find_suppressed(line: &str) -> Option<(Message, usize)> {
@@ -194,6 +222,18 @@ mod tests {
             reports(Some(7), 1, Some((1500, 1500))),
         ];
         assert_eq!(parse(text).full, expected);
+    }
+
+    #[test]
+    fn expectations_are_counted_apart() {
+        let text = "[1.5] nf_conntrack: expectation table full\n\
+            [2.5] nf_conntrack: nf_conntrack: expectation table full\n\
+            [3.5] nf_conntrack: expectation table full in netns 7\n";
+        let log = parse(text);
+        let expected =
+            [reports(None, 2, Some((1500, 2500))), reports(Some(7), 1, Some((3500, 3500)))];
+        assert_eq!(log.expectations_full, expected);
+        assert_eq!(log.full, []);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ctkeeper_flow::{Limit, Statistics};
 use ctkeeper_host::namespaces::{Description, processes_each};
 use ctkeeper_host::{machine, statistics, sysctl};
 use ctkeeper_netlink::{Conntrack, Error, netns};
-use ctkeeper_snapshot::{EvidenceSource, Gap, Namespace, Rates};
+use ctkeeper_snapshot::{EvidenceSource, Expectations, Gap, Namespace, Rates};
 use serde::{Deserialize, Serialize};
 
 use crate::targets::{self, Target};
@@ -15,6 +15,8 @@ use crate::{ObserveError, Selection, gaps};
 
 /// The name of the count below `/proc/sys/net/netfilter`.
 const COUNT: &str = "nf_conntrack_count";
+/// And of the limit of expectations.
+const EXPECTATION_LIMIT: &str = "nf_conntrack_expect_max";
 
 /// Count and counters of every namespace at one moment. Small, serialisable: what the next look is
 /// held against.
@@ -35,6 +37,9 @@ struct Beat {
     count: u64,
     limit: Limit,
     per_cpu: Vec<Statistics>,
+    /// What helpers expect just now; not for the next look.
+    #[serde(skip)]
+    expectations: Option<Expectations>,
 }
 
 /// A pulse, and the ways to the namespaces that it was taken of.
@@ -107,7 +112,8 @@ impl Beat {
     fn now(count: u64, limit: Option<u64>, per_cpu: Vec<Statistics>) -> Self {
         let initial = sysctl::in_initial_namespace().unwrap_or(false);
         let limit = Limit(limit.unwrap_or(0));
-        Self { at_ms: machine::boottime_ms(), initial, count, limit, per_cpu }
+        let at_ms = machine::boottime_ms();
+        Self { at_ms, initial, count, limit, per_cpu, expectations: None }
     }
 
     fn namespace(&self, inode: u64, called: Description, rates: Option<Rates>) -> Namespace {
@@ -125,6 +131,8 @@ impl Beat {
             sample: None,
             timeouts: None,
             tracking: None,
+            expectations: self.expectations,
+            doubles: None,
         }
     }
 
@@ -193,7 +201,15 @@ fn read_netlink(namespace: &netns::Namespace, table: &mut Conntrack) -> Reading 
         Err(error) => (Vec::new(), gaps::of_statistics(&error, namespace.inode())),
     };
     let gap = gap.or_else(|| limit.is_none().then(|| gaps::unknown_limit(namespace.inode())));
-    Ok((Beat::now(u64::from(global.entries), limit, per_cpu), gap))
+    let expectations = if global.entries > 0 { expectations(table) } else { None };
+    Ok((Beat { expectations, ..Beat::now(u64::from(global.entries), limit, per_cpu) }, gap))
+}
+
+/// What helpers expect. Each expectation has a master, which is an entry: without entries there are
+/// none. A kernel that does not count them has nothing to say about them.
+fn expectations(table: &mut Conntrack) -> Option<Expectations> {
+    let count = u64::from(table.expectation_count().ok().filter(|count| *count > 0)?);
+    Some(Expectations { count, limit: sysctl::read(EXPECTATION_LIMIT).ok()? })
 }
 
 /// Without the kernel's netlink interface, which asking would load, `/proc` still tells the numbers.
@@ -215,7 +231,14 @@ mod tests {
     fn beat(at_ms: u64, count: u64, drops: u64) -> Beat {
         let mut cpu = Statistics::default();
         cpu.set(Statistic::Drop, drops);
-        Beat { at_ms, initial: true, count, limit: Limit(1000), per_cpu: vec![cpu] }
+        Beat {
+            at_ms,
+            initial: true,
+            count,
+            limit: Limit(1000),
+            per_cpu: vec![cpu],
+            expectations: None,
+        }
     }
 
     fn pulse(boot_id: &str, beats: &[(u64, Beat)]) -> Pulse {

@@ -11,12 +11,15 @@ pub struct KernelLog {
     /// `table full` lines by the namespace they name, most lines first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub full: Vec<FullReports>,
+    /// `expectation table full` lines, likewise. Kernels up to 6.18 name no namespace in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expectations_full: Vec<FullReports>,
     /// Messages of all kinds that the kernel's rate limit held back (`N callbacks suppressed`).
     #[serde(default)]
     pub suppressed: u64,
 }
 
-/// `table full` lines of one namespace.
+/// `table full` or `expectation table full` lines of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FullReports {
     /// The namespace's inode; absent in the older form of the message.

@@ -22,7 +22,8 @@ pub use groups::{Largest, Network, PortGroup, Service, Unanswered};
 pub use kernel_log::{FullReports, KernelLog};
 pub use memory::{EntrySize, Memory, Reservation};
 pub use namespace::{
-    EvidenceSource, Namespace, NamespaceProcess, Proxy, Rates, Sample, Tracker, Tracking,
+    Doubles, EvidenceSource, Expectations, Namespace, NamespaceProcess, Proxy, Rates, Sample,
+    Tracker, Tracking,
 };
 pub use settings::{
     Assignment, EarlyLoad, Forecast, ForecastSource, ForecastValue, ModuleState, Origin, Reader,

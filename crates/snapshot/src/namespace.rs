@@ -33,6 +33,13 @@ pub struct Namespace {
     pub timeouts: Option<Timeouts>,
     /// What turned tracking on in it; absent where not looked for.
     pub tracking: Option<Tracking>,
+    /// Connections that its helpers expect; absent where there are none or they were not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expectations: Option<Expectations>,
+    /// Whether its entries stand in another namespace as well; absent where not looked for, or
+    /// where none was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubles: Option<Doubles>,
 }
 
 impl Namespace {
@@ -54,6 +61,28 @@ impl Namespace {
     pub fn share(&self) -> Option<f64> {
         self.limit.share(self.count)
     }
+}
+
+/// Connections that helpers (FTP, SIP) have announced in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expectations {
+    /// How many there are.
+    pub count: u64,
+    /// `nf_conntrack_expect_max`, which the kernel compares `count` with: one number for all
+    /// namespaces, against each one's own count.
+    pub limit: u64,
+}
+
+/// Entries of a namespace that another one tracks too. Of two such namespaces the one with fewer
+/// entries has this; the initial one never has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubles {
+    /// Inode of the other namespace.
+    pub other: u64,
+    /// Entries of the sample that were looked up there.
+    pub asked: u64,
+    /// Of them, those that stand there too, translated or not.
+    pub found: u64,
 }
 
 /// A process in a namespace.

@@ -10,9 +10,9 @@ mod settings;
 
 use ctkeeper_flow::Protocol;
 use ctkeeper_snapshot::{
-    EntrySize, EvidenceSource, FullReports, Gap, GapKind, KernelLog, Limit, Limits, LogExcerpt,
-    LogLine, Memory, ModuleState, Reader, Reservation, SettingKey, SettingsFile, Snapshot,
-    Statistics, System, Taken,
+    Doubles, EntrySize, EvidenceSource, Expectations, FullReports, Gap, GapKind, KernelLog, Limit,
+    Limits, LogExcerpt, LogLine, Memory, ModuleState, Reader, Reservation, SettingKey,
+    SettingsFile, Snapshot, Statistics, System, Taken,
 };
 
 use super::pseudonym::Pseudonyms;
@@ -50,7 +50,9 @@ impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
+impl Plain for Doubles {}
 impl Plain for EvidenceSource {}
+impl Plain for Expectations {}
 impl Plain for GapKind {}
 impl Plain for Limit {}
 impl Plain for Limits {}
@@ -203,10 +205,11 @@ impl Anonymize for Reservation {
 
 impl Anonymize for KernelLog {
     fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
-        let Self { readable, full, suppressed } = self;
+        let Self { readable, full, expectations_full, suppressed } = self;
         Self {
             readable: plain(readable),
             full: full.anonymized(pseudonyms),
+            expectations_full: expectations_full.anonymized(pseudonyms),
             suppressed: plain(suppressed),
         }
     }

@@ -53,6 +53,8 @@ pub(crate) fn namespace(count: u64) -> Namespace {
         sample: None,
         timeouts: None,
         tracking: None,
+        expectations: None,
+        doubles: None,
     }
 }
 

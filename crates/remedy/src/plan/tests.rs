@@ -56,6 +56,8 @@ fn namespace(index: usize, count: u64, limit: u64) -> Namespace {
         sample: None,
         timeouts: None,
         tracking: None,
+        expectations: None,
+        doubles: None,
     }
 }
 

@@ -27,6 +27,8 @@ impl Anonymize for Namespace {
             sample,
             timeouts,
             tracking,
+            expectations,
+            doubles,
         } = self;
         Self {
             inode: plain(inode),
@@ -41,6 +43,8 @@ impl Anonymize for Namespace {
             sample: sample.anonymized(pseudonyms),
             timeouts: timeouts.anonymized(pseudonyms),
             tracking: tracking.anonymized(pseudonyms),
+            expectations: plain(expectations),
+            doubles: plain(doubles),
         }
     }
 }
