@@ -132,17 +132,16 @@ pub enum Saved {
 impl Saved {
     /// Reads either form, told apart by its `schema`.
     pub fn from_json(json: &str) -> Result<Self, BundleError> {
-        let found = schema(json)?;
-        let name = found.split_once('/').map_or(found.as_str(), |(name, _)| name);
-        match name {
+        let Probe { schema: found, snapshot } = Probe::of(json)?;
+        match found.split_once('/').map_or(found.as_str(), |(name, _)| name) {
             "ctkeeper.snapshot" => Ok(Self::Snapshot(Box::new(Snapshot::from_json(json)?))),
             "ctkeeper.bundle" if found == SCHEMA => {
-                let bundle: Bundle = serde_json::from_str(json).map_err(BundleError::Damaged)?;
-                // Of a version of its own.
-                if bundle.snapshot.schema != ctkeeper_snapshot::SCHEMA {
-                    let found = bundle.snapshot.schema;
+                // It has a version of its own.
+                let inner = snapshot.map(|snapshot| snapshot.schema);
+                if let Some(found) = inner.filter(|inner| inner != ctkeeper_snapshot::SCHEMA) {
                     return Err(SnapshotError::OtherSchema { found }.into());
                 }
+                let bundle = serde_json::from_str(json).map_err(BundleError::Damaged)?;
                 Ok(Self::Bundle(Box::new(bundle)))
             }
             "ctkeeper.bundle" => Err(BundleError::OtherSchema { found }),
@@ -159,19 +158,29 @@ impl Saved {
     }
 }
 
-/// The schema that a text names. A text that begins like one of ours and breaks off is damaged, not
-/// something else.
-fn schema(json: &str) -> Result<String, BundleError> {
-    #[derive(Deserialize)]
-    struct Probe {
-        schema: String,
-    }
-    match serde_json::from_str::<Probe>(json) {
-        Ok(probe) => Ok(probe.schema),
-        Err(error) if error.is_eof() && json.contains("\"ctkeeper.") => {
-            Err(BundleError::Truncated(error))
-        }
-        Err(error) => Err(BundleError::NotOurs(error)),
+/// What tells one form from another.
+#[derive(Deserialize)]
+struct Probe {
+    schema: String,
+    /// That of a bundle.
+    snapshot: Option<InnerProbe>,
+}
+
+#[derive(Deserialize)]
+struct InnerProbe {
+    schema: String,
+}
+
+impl Probe {
+    /// A text that begins like one of ours and breaks off is damaged, not something else.
+    fn of(json: &str) -> Result<Self, BundleError> {
+        serde_json::from_str(json).map_err(|error| {
+            if error.is_eof() && json.contains("\"ctkeeper.") {
+                BundleError::Truncated(error)
+            } else {
+                BundleError::NotOurs(error)
+            }
+        })
     }
 }
 

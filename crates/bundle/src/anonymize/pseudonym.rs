@@ -83,18 +83,26 @@ impl Pseudonyms {
         PREFIX.chars().chain(characters).collect()
     }
 
-    /// The longest learned name at the beginning of `text`, and what replaces it.
-    pub(super) fn learned_at(&self, text: &str) -> Option<(usize, &str)> {
+    /// The longest learned name at the beginning of `text` that `is_whole` lets pass by its length,
+    /// and what replaces it.
+    pub(super) fn learned_at(
+        &self,
+        text: &str,
+        is_whole: impl Fn(usize) -> bool,
+    ) -> Option<(usize, &str)> {
         let mut bound = text;
         // A name that `text` begins with sorts at or before it. The nearest one before either is
         // it, or has some beginning in common with it, and any other is a part of that.
         while !bound.is_empty() {
             let before = (Bound::Unbounded, Bound::Included(bound));
             let (name, replacement) = self.learned.range::<str, _>(before).next_back()?;
-            if text.starts_with(name.as_str()) {
-                return Some((name.len(), replacement));
-            }
             bound = common(text, name);
+            if bound.len() == name.len() {
+                if is_whole(name.len()) {
+                    return Some((name.len(), replacement));
+                }
+                bound = without_last(bound);
+            }
         }
         None
     }
@@ -118,6 +126,12 @@ fn common<'a>(one: &'a str, two: &str) -> &'a str {
     let same = one.char_indices().zip(two.chars()).find(|((_, a), b)| a != b);
     let end = same.map_or_else(|| one.len().min(two.len()), |((at, _), _)| at);
     one.get(..end).unwrap_or_default()
+}
+
+fn without_last(text: &str) -> &str {
+    let mut characters = text.chars();
+    characters.next_back();
+    characters.as_str()
 }
 
 /// One spelling for the spellings of an id: of a container's the short one, of a pod's the one with
@@ -179,11 +193,14 @@ mod tests {
         let mut one = pseudonyms();
         for name in ["web", "web front", "web front end", "wea", "x"] {
             let pseudonym = one.name(name);
-            assert_eq!(one.learned_at(name), Some((name.len(), pseudonym.as_str())));
+            assert_eq!(one.learned_at(name, |_| true), Some((name.len(), pseudonym.as_str())));
         }
-        assert_eq!(one.learned_at("web front e").map(|(length, _)| length), Some(9));
-        assert_eq!(one.learned_at("web zz").map(|(length, _)| length), Some(3));
-        assert_eq!(one.learned_at("we"), None);
+        let length = |text, most| one.learned_at(text, |length| length <= most).map(|(l, _)| l);
+        assert_eq!(length("web front e", 20), Some(9));
+        assert_eq!(length("web front end", 12), Some(9));
+        assert_eq!(length("web front end", 3), Some(3));
+        assert_eq!(length("web zz", 20), Some(3));
+        assert_eq!(length("we", 20), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ impl Pseudonyms {
         let mut plain = 0;
         let mut at = 0;
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let found = self.learned_at(rest).filter(|(length, _)| stands_alone(text, at, *length));
+            let found = self.learned_at(rest, |length| stands_alone(text, at, length));
             if let Some((length, replacement)) = found {
                 self.add_words(&mut given, &text[plain..at]);
                 given.push_str(replacement);
@@ -177,6 +177,8 @@ mod tests {
         let name = one.name("the last host");
         assert_eq!(one.text("in the last host: no"), format!("in {name}: no"));
         assert_eq!(one.text("in the last hosts"), "in the last hosts");
+        let shorter = one.name("the last");
+        assert_eq!(one.text("in the last hosts"), format!("in {shorter} hosts"));
     }
 
     proptest! {

@@ -92,11 +92,15 @@ fn namespaces(snapshot: &Snapshot) -> String {
     let all = snapshot.namespaces.len() as u64;
     let of = |has: fn(&Namespace) -> bool| snapshot.namespaces.iter().filter(|n| has(n)).count();
     let close = of(|namespace| namespace.tracking.is_some()) as u64;
+    let closely = match close {
+        0 => "none looked at closely, as they are empty or could not be entered".to_owned(),
+        close if close == all => "what turned tracking on in each".to_owned(),
+        close => format!("what turned tracking on in the {} fullest", count(close)),
+    };
     format!(
-        "{} with {}, counters per CPU; what turned tracking on and a sample's sums in {}",
+        "{} with {}: counters per CPU; {closely}",
         counted(all, "namespace", "namespaces"),
         counted(snapshot.total_entries(), "entry", "entries"),
-        if close == all { "each".to_owned() } else { format!("{close} of them, the fullest") },
     )
 }
 
@@ -104,7 +108,8 @@ fn settings(bundle: &Bundle) -> String {
     let files: BTreeSet<_> = bundle.settings_lines.iter().map(|line| &line.file).collect();
     let lines = bundle.settings_lines.len() as u64;
     match lines {
-        0 => "no line of sysctl.d, modprobe.d, modules-load.d or udev concerns them".to_owned(),
+        0 => "no line of sysctl.d, modprobe.d, modules-load.d or udev concerns connection tracking"
+            .to_owned(),
         lines => format!(
             "{} in {}",
             counted(lines, "line", "lines"),
@@ -131,8 +136,8 @@ const fn names(anonymized: bool) -> &'static str {
         "pseudonyms stand for names, addresses, paths and ids; times, numbers and versions are \
          real. Look through it before it leaves the house."
     } else {
-        "as they are: of hosts, namespaces, processes, rules and files, and the addresses in log \
-         lines. --anonymize puts pseudonyms in their place."
+        "as they are: of hosts, namespaces, processes, rules and files, and the addresses of the \
+         largest senders and of log lines. --anonymize puts pseudonyms in their place."
     }
 }
 
