@@ -303,7 +303,7 @@ fn tracking(dice: &mut Dice) -> Tracking {
         format!("nftables inet {} {} handle 7 (dormant)", dice.secret(), dice.secret()),
         format!("iptables-legacy {}", dice.secret()),
     ];
-    let tracker = |(place, what)| Tracker { place, what, needed: false };
+    let tracker = |(place, what)| Tracker { place, what, needed: false, drops: false };
     let whats = [format!("ct state, {}", dice.secret()), dice.text()];
     Tracking {
         trackers: places.into_iter().zip(whats).map(tracker).collect(),
