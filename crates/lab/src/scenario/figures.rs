@@ -20,6 +20,8 @@ pub struct Judgement {
     pub exit_code: u8,
     /// What it found.
     pub findings: Vec<Finding>,
+    /// The causes that the scenario expects it to name, and no other.
+    pub expected: Vec<String>,
 }
 
 /// A finding of doctor's.

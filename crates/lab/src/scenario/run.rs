@@ -152,13 +152,13 @@ fn play(
             let did = act::act(action, ground, &mut fillers, hands)?;
             (hands.event)(Event::Did(&did));
         }
-        let judgements = judge(phase, ground, hands)?;
+        let judgements = judge(scenario, phase, ground, hands)?;
         let clashes = std::mem::take(&mut ground.clashes).into_iter().map(Clashing::finish);
         let clashes = clashes.collect::<Result<Vec<_>, _>>()?;
         let mut report = before.report(phase, ground, judgements)?;
         report.clashes = clashes;
         report.loads.append(&mut fillers.stopped);
-        report.unmet = expect::unmet(scenario, phase, &report);
+        report.unmet = expect::unmet(phase, &report);
         (hands.event)(Event::PhaseEnded(&report));
         phases.push(report);
     }
@@ -166,6 +166,7 @@ fn play(
 }
 
 fn judge(
+    scenario: &Scenario,
     phase: &PhaseSpec,
     ground: &Ground,
     hands: &mut Hands<'_>,
@@ -177,6 +178,7 @@ fn judge(
         let judged = (hands.judge)(ground.namespace(&spec.namespace)?, spec.window);
         let mut judgement = judged.map_err(caller("judge", &spec.namespace))?;
         judgement.namespace.clone_from(&spec.namespace);
+        judgement.expected.clone_from(spec.finds.as_ref().unwrap_or(&scenario.finds));
         (hands.event)(Event::Judged(&judgement));
         judgements.push(judgement);
     }

@@ -31,9 +31,9 @@ pub(super) fn judge(namespace: &Namespace, window: Duration) -> Result<Judgement
         summary: finding.summary,
     };
     Ok(Judgement {
-        namespace: String::new(),
         exit_code: report.exit_code,
         findings: report.findings.into_iter().map(found).collect(),
+        ..Judgement::default()
     })
 }
 

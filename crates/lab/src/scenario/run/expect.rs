@@ -7,15 +7,14 @@ use ctkeeper_flow::{Statistic, Statistics};
 
 use crate::scenario::{
     CounterExpectation, EntriesExpectation, Expectation, JudgeSpec, Judgement, LinesExpectation,
-    LoadExpectation, PhaseReport, PhaseSpec, Scenario,
+    LoadExpectation, PhaseReport, PhaseSpec,
 };
 
 /// Each expectation that was not met, in a sentence.
-pub(super) fn unmet(scenario: &Scenario, phase: &PhaseSpec, report: &PhaseReport) -> Vec<String> {
+pub(super) fn unmet(phase: &PhaseSpec, report: &PhaseReport) -> Vec<String> {
     let mut unmet = Unmet::default();
     for (spec, judgement) in phase.judge.iter().zip(&report.judgements) {
-        let finds = spec.finds.as_ref().unwrap_or(&scenario.finds);
-        unmet.judgement(spec, finds, judgement);
+        unmet.judgement(spec, judgement);
     }
     for expectation in &phase.expect {
         match expectation {
@@ -37,8 +36,8 @@ pub(super) fn unmet(scenario: &Scenario, phase: &PhaseSpec, report: &PhaseReport
 struct Unmet(Vec<String>);
 
 impl Unmet {
-    fn judgement(&mut self, spec: &JudgeSpec, finds: &[String], judgement: &Judgement) {
-        let wanted: BTreeSet<_> = finds.iter().map(String::as_str).collect();
+    fn judgement(&mut self, spec: &JudgeSpec, judgement: &Judgement) {
+        let wanted: BTreeSet<_> = judgement.expected.iter().map(String::as_str).collect();
         let found: BTreeSet<_> = judgement.causes().into_iter().collect();
         if wanted != found {
             let (wanted, found) = (listed(&wanted), listed(&found));
