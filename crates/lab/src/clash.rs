@@ -1,10 +1,12 @@
 //! First packets that claim one place in the table at the same moment.
 //!
 //! An entry is confirmed when its first packet leaves; until then nobody else sees it. Two threads
-//! that send at the same moment, each on a CPU of its own, are both in between: measured on Linux
-//! 6.18 with two CPUs, more than eight of ten pairs clash.
+//! that send at the same moment, each on a CPU of its own, are both in between. Other load on two
+//! CPUs keeps them apart, so they run ahead of it (SCHED_FIFO) and sleep between: measured on Linux
+//! 6.18 beside four busy loops, 294 of 300 pairs clash, without that priority none.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::program::run;
 use crate::{LabError, Namespace, interrupted, pause};
 
 /// The source port of the first pair; each pair takes the next one.
@@ -78,6 +81,7 @@ impl Clash {
 
     /// The first thread keeps the time and has the sockets ready.
     fn lead(&self, line: &Line) -> Result<Clashed, LabError> {
+        run_ahead();
         let step = Duration::from_secs(1) / self.rate.max(1);
         let begin = Instant::now();
         let mut clashed = Clashed::default();
@@ -96,6 +100,7 @@ impl Clash {
 
     /// The second thread sends when the first does; returns how often it was refused.
     fn follow(&self, line: &Line) -> u32 {
+        run_ahead();
         let mut refused = 0;
         for pair in 0.. {
             if !line.meet(Side::Follower, 2 * pair + 1) {
@@ -130,6 +135,12 @@ impl Clash {
             }
         }
     }
+}
+
+/// Puts the calling thread ahead of ordinary ones. Where that is not allowed fewer pairs meet.
+fn run_ahead() {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let _ = run(Command::new("chrt").args(["--fifo", "--pid", "10", &thread]), "");
 }
 
 #[derive(Clone, Copy, Debug)]
