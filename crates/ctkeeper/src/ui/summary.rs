@@ -90,10 +90,14 @@ fn versions(bundle: &Bundle) -> String {
 
 fn namespaces(snapshot: &Snapshot) -> String {
     let all = snapshot.namespaces.len() as u64;
+    if all == 0 {
+        return "none could be looked into".to_owned();
+    }
     let of = |has: fn(&Namespace) -> bool| snapshot.namespaces.iter().filter(|n| has(n)).count();
     let close = of(|namespace| namespace.tracking.is_some()) as u64;
     let closely = match close {
         0 => "none looked at closely, as they are empty or could not be entered".to_owned(),
+        1 if all > 1 => "what turned tracking on in the fullest".to_owned(),
         close if close == all => "what turned tracking on in each".to_owned(),
         close => format!("what turned tracking on in the {} fullest", count(close)),
     };
