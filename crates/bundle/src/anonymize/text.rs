@@ -130,6 +130,7 @@ mod tests {
             "correct the number at /etc/sysctl.d/99-sysctl.conf:3",
             "kubelet systemReserved",
             "look from the host, where /proc/sys is whole",
+            "ct state, ct helper set, masquerade, NETMAP, FULLCONENAT, ct count, flow table",
         ] {
             assert_eq!(pseudonyms().text(same), same);
         }

@@ -10,9 +10,9 @@ mod settings;
 
 use ctkeeper_flow::Protocol;
 use ctkeeper_snapshot::{
-    Doubles, EntrySize, EvidenceSource, Expectations, FullReports, Gap, GapKind, KernelLog, Limit,
-    Limits, LogExcerpt, LogLine, Memory, ModuleState, Reader, Reservation, SettingKey,
-    SettingsFile, Snapshot, Statistics, System, Taken,
+    EntrySize, EvidenceSource, FullReports, Gap, GapKind, KernelLog, Limit, Limits, LogExcerpt,
+    LogLine, Memory, ModuleState, Reader, Reservation, SettingKey, SettingsFile, Snapshot,
+    Statistics, System, Taken,
 };
 
 use super::pseudonym::Pseudonyms;
@@ -40,7 +40,8 @@ fn plain<T: Plain>(value: T) -> T {
     value
 }
 
-/// Numbers and choices. An address is none of them.
+/// Numbers and choices. An address is none of them, and a struct of the snapshot is taken apart
+/// instead: it may get one.
 trait Plain {}
 
 impl<T: Plain> Plain for Option<T> {}
@@ -50,9 +51,7 @@ impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
-impl Plain for Doubles {}
 impl Plain for EvidenceSource {}
-impl Plain for Expectations {}
 impl Plain for GapKind {}
 impl Plain for Limit {}
 impl Plain for Limits {}

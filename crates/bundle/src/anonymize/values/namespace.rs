@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use ctkeeper_snapshot::{
-    Largest, Namespace, NamespaceProcess, Network, PortGroup, Proxy, Rates, Sample, Service,
-    Timeouts, Tracker, Tracking, Unanswered,
+    Doubles, Expectations, Largest, Namespace, NamespaceProcess, Network, PortGroup, Proxy, Rates,
+    Sample, Service, Timeouts, Tracker, Tracking, Unanswered,
 };
 
 use super::{Anonymize, plain};
@@ -43,9 +43,23 @@ impl Anonymize for Namespace {
             sample: sample.anonymized(pseudonyms),
             timeouts: timeouts.anonymized(pseudonyms),
             tracking: tracking.anonymized(pseudonyms),
-            expectations: plain(expectations),
-            doubles: plain(doubles),
+            expectations: expectations.anonymized(pseudonyms),
+            doubles: doubles.anonymized(pseudonyms),
         }
+    }
+}
+
+impl Anonymize for Expectations {
+    fn anonymized(self, _pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { count, limit } = self;
+        Self { count: plain(count), limit: plain(limit) }
+    }
+}
+
+impl Anonymize for Doubles {
+    fn anonymized(self, _pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { other, asked, found } = self;
+        Self { other: plain(other), asked: plain(asked), found: plain(found) }
     }
 }
 
