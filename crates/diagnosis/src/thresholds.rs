@@ -65,6 +65,9 @@ pub struct Thresholds {
     pub log_recent: u64,
     /// `why-tracked` ignores namespaces with fewer entries.
     pub why_tracked_entries: u64,
+    /// `expectations-full` warns at this share of the limit of expectations; at the limit it is
+    /// critical.
+    pub expectations_warning: f64,
     /// `two-entries` speaks from this many entries for each client connection on.
     pub two_entries_ratio: f64,
     /// `two-entries` speaks when reuse would free this share of the limit, or
@@ -102,6 +105,7 @@ impl Default for Thresholds {
             idle_entries: 1000,
             log_recent: 3600,
             why_tracked_entries: 1,
+            expectations_warning: 0.80,
             two_entries_ratio: 1.5,
             two_entries_share: 0.02,
             two_entries_entries: 10_000,

@@ -23,6 +23,29 @@ fn group(entries: u64, lowest: u16, highest: u16) -> PortGroup {
     }
 }
 
+#[test]
+fn expectations_have_a_limit_of_their_own() {
+    let expecting = |count| with(|n| n.expectations = Some(Expectations { count, limit: 4096 }));
+    assert_eq!(ids(&expecting(4096)), [("expectations-full", Severity::Critical)]);
+    assert_eq!(ids(&expecting(3300)), [("expectations-full", Severity::Warning)]);
+    assert_eq!(ids(&expecting(3200)), []);
+}
+
+#[test]
+fn logged_expectations_warn_until_the_table_itself_speaks() {
+    let lines =
+        FullReports { namespace: None, lines: 4, first_ms: None, last_ms: Some(89_990_000) };
+    let mut logged = healthy();
+    logged.log.expectations_full = vec![lines.clone()];
+    assert_eq!(ids(&logged), [("kernel-log", Severity::Warning)]);
+    logged.namespaces[0].expectations = Some(Expectations { count: 4096, limit: 4096 });
+    let known = [("expectations-full", Severity::Critical), ("kernel-log", Severity::Note)];
+    assert_eq!(ids(&logged), known);
+    let mut old = healthy();
+    old.log.expectations_full = vec![FullReports { last_ms: Some(1000), ..lines }];
+    assert_eq!(ids(&old), [("kernel-log", Severity::Note)]);
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "it fills an optional field")]
 fn sample(size: u64, exact: bool, port_groups: &[PortGroup]) -> Option<Sample> {
     Some(Sample {

@@ -1,6 +1,7 @@
 //! `ctkeeper doctor` on the real kernel: for every finding the experiment that raises it, and the
 //! nearest healthy state, which must not.
 
+mod expectations;
 mod files;
 mod host;
 mod pairs;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Case { name: "soft", needs: KERNEL, run: table::soft },
         Case { name: "idle_established", needs: KERNEL, run: table::idle_established },
         Case { name: "why_tracked", needs: RULES, run: table::why_tracked },
+        Case { name: "expectations_full", needs: RULES, run: expectations::expectations_full },
         Case { name: "two_entries", needs: PROXY, run: pairs::two_entries },
         Case { name: "second_wall_and_memory", needs: KERNEL, run: host::second_wall_and_memory },
         Case { name: "unlimited", needs: KERNEL, run: host::unlimited },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ctkeeper_flow::units::{count, counted, duration};
-use ctkeeper_snapshot::FullReports;
+use ctkeeper_snapshot::{FullReports, Namespace};
 
 use super::{Explanation, Rule};
 use crate::context::{Context, refused};
@@ -33,6 +33,7 @@ fn kernel_log(context: &Context<'_>) -> Vec<Finding> {
     let (gone, present): (Vec<_>, Vec<_>) = reports.iter().partition(|r| is_gone(context, r));
     let mut findings: Vec<_> = present.iter().map(|report| full_lines(context, report)).collect();
     findings.extend(of_the_gone(context, &gone));
+    findings.extend(of_expectations(context));
     findings
 }
 
@@ -97,6 +98,37 @@ fn of_the_gone(context: &Context<'_>, reports: &[&FullReports]) -> Option<Findin
             .meaning("New connections were refused there.")
             .evidence("lines", total)
             .evidence("suppressed", context.snapshot.log.suppressed),
+    )
+}
+
+/// One finding for all lines about expectations: they name no namespace, as far as is known.
+fn of_expectations(context: &Context<'_>) -> Option<Finding> {
+    let reports = &context.snapshot.log.expectations_full;
+    let total = reports.iter().fold(0_u64, |total, report| total.saturating_add(report.lines));
+    if total == 0 {
+        return None;
+    }
+    let youngest = reports.iter().filter_map(|report| age(context, report)).min();
+    // A table of expectations that is full speaks for itself.
+    let known = |namespace: &Namespace| {
+        namespace.expectations.is_some_and(|expected| expected.count >= expected.limit)
+    };
+    let is_known = context.snapshot.namespaces.iter().any(known);
+    let is_new = is_recent(context, youngest) && !is_known;
+    let severity = if is_new { Severity::Warning } else { Severity::Note };
+    Some(
+        Finding::new(KERNEL_LOG.id, severity, Scope::Host)
+            .headline("the kernel has logged a full table of expectations")
+            .summary(format!(
+                "{} `expectation table full` for a namespace that this kernel does not name{}{}.",
+                counted(total, "line", "lines"),
+                last(youngest),
+                suppressed(context),
+            ))
+            .meaning("Helpers (FTP, SIP) could not announce further connections; others were fine.")
+            .evidence("expectation_lines", total)
+            .evidence("suppressed", context.snapshot.log.suppressed)
+            .remedy("ctkeeper explain expectations-full", "what it means and what to do"),
     )
 }
 

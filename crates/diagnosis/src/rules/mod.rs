@@ -2,6 +2,7 @@
 
 mod boot;
 mod entries;
+mod expectations;
 mod log;
 mod pace;
 mod pairs;
@@ -56,6 +57,7 @@ pub const RULES: &[Rule] = &[
     traffic::EARLY_DROP,
     table::NEARLY_FULL,
     size::SECOND_WALL,
+    expectations::EXPECTATIONS_FULL,
     walls::CLASH,
     traffic::INVALID_PACKETS,
     room::LOCKED,
