@@ -63,7 +63,7 @@ impl Pseudonyms {
     /// A part of a path, below the part `before`.
     fn component(&self, part: &str, before: &str) -> String {
         let is_pid = before == "proc" && part.bytes().all(|byte| byte.is_ascii_digit());
-        if matches!(part, "" | "." | "..") || is_pid || words::is_known(part) {
+        if matches!(part, "" | "." | "..") || is_pid {
             return part.to_owned();
         }
         let (order, rest) = split_order(part);
@@ -136,6 +136,8 @@ mod tests {
         assert_eq!(given("/srv/acme/etc/x y"), format!("/srv/{acme}/etc/{}", name("x y")));
         assert_eq!(given("/system.slice/acme.service"), format!("/system.slice/{acme}.service"));
         assert_eq!(given("/srv/4711/etc"), format!("/srv/{}/etc", name("4711")));
+        assert_eq!(given("/srv/4711.conf"), format!("/srv/{}.conf", name("4711")));
+        assert_eq!(given("/srv/10-4711.conf"), format!("/srv/10-{}.conf", name("4711")));
         assert_eq!(given("/srv/ip-10-0-0-1"), format!("/srv/{}", name("ip-10-0-0-1")));
     }
 

@@ -53,11 +53,11 @@ impl Pseudonyms {
         Self { keyed, learned: BTreeMap::new() }
     }
 
-    /// The pseudonym of a name, which is looked for in texts from now on. A common word is not: it
-    /// stands there for itself.
+    /// The pseudonym of a name, which is looked for in texts from now on. A single common word
+    /// (`host`, `default`) is not: nobody could tell the name from the word.
     pub(super) fn name(&mut self, original: &str) -> String {
         let pseudonym = self.of(original);
-        if !words::is_known(original) {
+        if !words::is_word(original) {
             self.learn(original, &pseudonym);
         }
         pseudonym

@@ -178,6 +178,8 @@ mod tests {
         let name = one.name("the last host");
         assert_eq!(one.text("in the last host: no"), format!("in {name}: no"));
         assert_eq!(one.text("in the last hosts"), "in the last hosts");
+        let host = one.name("server7");
+        assert_eq!(one.text("on server7: no"), format!("on {host}: no"));
         let shorter = one.name("the last");
         assert_eq!(one.text("in the last hosts"), format!("in {shorter} hosts"));
     }
