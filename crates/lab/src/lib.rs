@@ -14,6 +14,7 @@
 //! The lab hurts nobody: everything happens in namespaces that it made, load and fills are bounded,
 //! and what is global to the host is only ever raised, under one lock across processes, and put back.
 
+mod announce;
 pub mod artefacts;
 mod clash;
 mod clean;

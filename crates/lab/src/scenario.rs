@@ -246,6 +246,8 @@ pub enum Action {
     /// Datagrams in pairs, each pair at one moment; they go on until the phase's end, which waits
     /// for them.
     Clash(ClashSpec),
+    /// Opens connections, one after the other, that each announce a second one, as FTP clients do.
+    Announce(AnnounceSpec),
     /// Waits until a load's arrivals have all come and ended.
     Finish(String),
     /// Waits.
@@ -308,6 +310,18 @@ pub struct ClashSpec {
     pub namespace: String,
     /// Who sends what, and how much of it.
     pub pairs: Clash,
+}
+
+/// Announcements for a helper of kind `ftp` to read.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceSpec {
+    /// Where the clients are.
+    pub namespace: String,
+    /// A server that takes what they say.
+    pub target: SocketAddr,
+    /// How many, as a share of nf_conntrack_expect_max.
+    pub share: f64,
 }
 
 /// A load to end.

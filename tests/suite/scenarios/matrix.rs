@@ -87,24 +87,24 @@ impl Matrix {
 
     fn print(&self) {
         println!(
-            "{:24} {:>6}  {}",
+            "{:27} {:>6}  {}",
             "SCENARIO",
             "JUDGED",
-            CAUSES.map(|id| format!("{id:>17}")).concat()
+            CAUSES.map(|id| format!("{id:>19}")).concat()
         );
         for ((name, expected), row) in &self.rows {
             let cell = |id: &str| match (row.found.get(id), expected.iter().any(|e| e == id)) {
-                (Some(found), true) => format!("{found:>17}"),
-                (Some(found), false) => format!("{:>17}", format!("WRONG {found}")),
-                (None, true) => format!("{:>17}", "MISSED"),
-                (None, false) => format!("{:>17}", "."),
+                (Some(found), true) => format!("{found:>19}"),
+                (Some(found), false) => format!("{:>19}", format!("WRONG {found}")),
+                (None, true) => format!("{:>19}", "MISSED"),
+                (None, false) => format!("{:>19}", "."),
             };
             let cells = CAUSES.map(cell).concat();
             let state = if expected.is_empty() { " (healthy)" } else { "" };
-            println!("{:24} {:>6}  {cells}", format!("{name}{state}"), row.judged);
+            println!("{:27} {:>6}  {cells}", format!("{name}{state}"), row.judged);
         }
         for (name, why) in &self.not_run {
-            println!("{name:24}      -  {why}");
+            println!("{name:27}      -  {why}");
         }
     }
 }

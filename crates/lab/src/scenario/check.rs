@@ -127,6 +127,12 @@ fn check_action<'a>(
             bounded("pairs", clash.pairs.pairs, 1, clash.pairs.rate.saturating_mul(LONGEST_CLASH))?;
             names.namespace(&clash.namespace)
         }
+        Action::Announce(announce) => {
+            if !(0.0..=2.0).contains(&announce.share) {
+                return Err("announce: give a share of 0 to 2".to_owned());
+            }
+            names.namespace(&announce.namespace)
+        }
         Action::Wait(time) => bounded_time("wait", *time, LONGEST_WAIT),
         Action::Sysctl(sysctl) => names.namespace(&sysctl.namespace),
         Action::Rules(rules) => names.namespace(&rules.namespace),

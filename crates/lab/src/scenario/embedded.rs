@@ -16,6 +16,8 @@ pub const fn embedded() -> &'static [(&'static str, &'static str)] {
         "snat-ports",
         "dns-clash",
         "invalid",
+        "expectations",
+        "chain-wall",
         "two-entries",
     ]
 }

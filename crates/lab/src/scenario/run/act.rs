@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use ctkeeper_flow::units::{self, count};
 
 use super::{Hands, caller};
+use crate::fill::number;
 use crate::load::Load;
 use crate::scenario::ground::{Clashing, Ground, absent};
 use crate::scenario::{
-    Action, FillSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec, ReloadSpec, RunSpec, StopSpec,
+    Action, AnnounceSpec, FillSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec, ReloadSpec,
+    RunSpec, StopSpec,
 };
-use crate::{Filler, Filling, LabError, check_interrupted, pause};
+use crate::{Filler, Filling, LabError, announce, check_interrupted, pause};
+
+const EXPECTATION_LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
 
 /// A load's arrivals may take this much longer than they come.
 const LATE: Duration = Duration::from_secs(30);
@@ -22,6 +26,8 @@ const STEP: Duration = Duration::from_millis(20);
 pub(super) struct Fillers {
     /// The number of the next entry to make in each namespace.
     next: BTreeMap<String, u64>,
+    /// Connections that were announced in each namespace.
+    announced: BTreeMap<String, u64>,
     /// Loads that were stopped in this phase.
     pub(super) stopped: Vec<LoadFigures>,
 }
@@ -46,6 +52,7 @@ pub(super) fn act(
             let (pairs, rate) = (spec.pairs.pairs.into(), spec.pairs.rate.into());
             Ok(format!("{} pairs of datagrams, {} a second", count(pairs), count(rate)))
         }
+        Action::Announce(spec) => announce(spec, ground, fillers),
         Action::Finish(name) => finish(name, ground),
         Action::Wait(time) => {
             pause(*time)?;
@@ -120,6 +127,29 @@ fn rate(spec: &RateSpec, ground: &Ground) -> Result<String, LabError> {
 fn probe(spec: &ProbeSpec, ground: &Ground) -> Result<String, LabError> {
     ground.load(&spec.load)?.probe(spec.most);
     Ok(format!("probing connections of {}", spec.load))
+}
+
+fn announce(
+    spec: &AnnounceSpec,
+    ground: &Ground,
+    fillers: &mut Fillers,
+) -> Result<String, LabError> {
+    let limit = number(EXPECTATION_LIMIT)?;
+    let sessions = (spec.share * limit as f64).ceil() as u64;
+    if sessions > announce::MOST {
+        let needs = format!(
+            "nf_conntrack_expect_max is {}, and the lab announces {} connections at most",
+            count(limit),
+            count(announce::MOST)
+        );
+        return Err(LabError::Unsuitable { name: "announce".to_owned(), needs });
+    }
+    let done = fillers.announced.entry(spec.namespace.clone()).or_default();
+    let numbers = *done..*done + sessions;
+    *done = numbers.end;
+    ground.namespace(&spec.namespace)?.enter(|| announce::announce(spec.target, numbers))??;
+    let share = units::percent(spec.share);
+    Ok(format!("announced {} connections, {share} of nf_conntrack_expect_max", count(sessions)))
 }
 
 fn finish(name: &str, ground: &Ground) -> Result<String, LabError> {
