@@ -216,6 +216,9 @@ const fn one() -> u32 {
 pub struct PhaseSpec {
     /// Its heading.
     pub title: String,
+    /// What happens in it, in a sentence or two.
+    #[serde(default)]
+    pub about: String,
     /// What is done.
     #[serde(default, rename = "do")]
     pub actions: Vec<Action>,

@@ -3,6 +3,7 @@
 
 mod draw;
 mod hands;
+mod nightmare;
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use ctkeeper_lab::scenario::{self, Event, Hands, Scenario};
+use ctkeeper_lab::scenario::{self, Event, Hands, RunReport, Scenario};
 use ctkeeper_lab::{LabError, artefacts, catch_signals};
 use serde_json::json;
 
@@ -25,6 +26,7 @@ use crate::ui::{Screen, say};
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Examples:
+  ctkeeper lab nightmare         a load balancer runs into the limit, and how it gets out
   ctkeeper lab list              the scenarios, and what doctor finds in each
   ctkeeper lab run full          run one; say whether all came as expected
   ctkeeper lab run ./mine.toml   run one of your own
@@ -41,6 +43,8 @@ pub(crate) struct LabArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum LabCommand {
+    /// A load balancer runs into the limit: the wrong fix, the right one, recovery, in a minute
+    Nightmare(NightmareArgs),
     /// The scenarios that come with ctkeeper
     List,
     /// Run a scenario: phases, figures, doctor's verdicts, whether all came as expected
@@ -69,6 +73,25 @@ struct RunArgs {
     artefacts: Option<PathBuf>,
 }
 
+/// Options of `ctkeeper lab nightmare`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  ctkeeper lab nightmare             watch it happen, then read the table of its phases
+  ctkeeper lab nightmare --json      the report as JSON, progress on standard error
+
+Real clients reach real back ends through HAProxy (Debian package haproxy) and a stateful firewall
+(nftables), in namespaces of the lab's own. Their table is filled to the limit that this host has;
+the host's own connections are not touched: each namespace has a count of its own. For the right fix
+the host's limit and buckets are raised, and put back at the end. Needs root, about a minute, 1 GiB of
+memory.
+Exit codes: 0 everything came as expected, 1 it did not or could not run.")]
+struct NightmareArgs {
+    /// Keep statistics, rules and logs of a run that fails below this folder [default: target/lab
+    /// in a workspace, else the system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    artefacts: Option<PathBuf>,
+}
+
 impl LabArgs {
     /// Whether it does nothing but write.
     pub(crate) const fn only_shows(&self) -> bool {
@@ -84,7 +107,20 @@ pub(crate) fn run(args: &LabArgs, global: &Global) -> anyhow::Result<ExitCode> {
     }
     match &args.command {
         LabCommand::List => list(global),
-        LabCommand::Run(args) => run_scenario(args, global),
+        LabCommand::Nightmare(args) => {
+            let telling = Telling::new(global);
+            let nightmare = find("nightmare")?;
+            play(&nightmare, args.artefacts.as_deref(), &telling, |out, report| {
+                nightmare::draw(out, telling.screen, report)
+            })
+        }
+        LabCommand::Run(args) => {
+            let telling = Telling::new(global);
+            let scenario = find(&args.scenario)?;
+            play(&scenario, args.artefacts.as_deref(), &telling, |out, report| {
+                draw::report(out, telling.screen, &scenario, report)
+            })
+        }
         LabCommand::Clean => clean(global),
     }
 }
@@ -128,22 +164,26 @@ fn clean(global: &Global) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit::OK))
 }
 
-fn run_scenario(args: &RunArgs, global: &Global) -> anyhow::Result<ExitCode> {
-    let scenario = find(&args.scenario)?;
+/// Runs a scenario and draws its report.
+fn play(
+    scenario: &Scenario,
+    artefacts: Option<&Path>,
+    telling: &Telling,
+    draw: impl FnOnce(&mut io::StdoutLock<'static>, &RunReport) -> io::Result<()>,
+) -> anyhow::Result<ExitCode> {
     catch_signals()?;
-    let telling = Telling::new(global);
     let mut event = |event: Event<'_>| telling.hear(event);
     let mut hands = Hands {
         judge: &mut hands::judge,
         fix: &mut hands::fix,
         event: &mut event,
-        artefacts: args.artefacts.clone().unwrap_or_else(artefacts::parent_folder),
+        artefacts: artefacts.map_or_else(artefacts::parent_folder, Path::to_path_buf),
     };
-    let report = scenario::run(&scenario, &mut hands)?;
-    if global.json {
+    let report = scenario::run(scenario, &mut hands)?;
+    if telling.json {
         telling.say(|out| writeln!(out, "{}", serde_json::to_string_pretty(&report)?));
     } else {
-        telling.say(|out| draw::report(out, telling.screen, &scenario, &report));
+        telling.say(|out| draw(out, &report));
     }
     Ok(ExitCode::from(if report.met { exit::OK } else { exit::FAILURE }))
 }

@@ -9,6 +9,7 @@ macro_rules! scenarios {
 /// Names and texts of the scenarios that come with ctkeeper.
 pub const fn embedded() -> &'static [(&'static str, &'static str)] {
     scenarios![
+        "nightmare",
         "full",
         "two-namespaces",
         "half-open-flood",

@@ -94,7 +94,8 @@ pub(super) fn event(out: &mut impl Write, screen: Screen, event: Event<'_>) -> i
         }
         Event::Phase { number, of, phase } => {
             let title = format!("{number}/{of} {}", phase.title);
-            writeln!(out, "\n{}", screen.paint(Screen::STRONG, &printable(&title)))
+            writeln!(out, "\n{}", screen.paint(Screen::STRONG, &printable(&title)))?;
+            text(out, 0, &phase.about)
         }
         Event::Judged(judgement) => judged(out, screen, judgement),
         Event::PhaseEnded(report) => report.unmet.iter().try_for_each(|unmet| {
@@ -142,6 +143,11 @@ pub(super) fn report(
     namespaces(out, screen, scenario, report)?;
     writeln!(out)?;
     loads(out, screen, report)?;
+    outcome(out, screen, report)
+}
+
+/// Whether all came as expected, and where to look if not.
+pub(super) fn outcome(out: &mut impl Write, screen: Screen, report: &RunReport) -> io::Result<()> {
     writeln!(out)?;
     let took = duration(report.took);
     let unmet: usize = report.phases.iter().map(|phase| phase.unmet.len()).sum();
@@ -271,14 +277,14 @@ fn latency(of: &Latency, time: std::time::Duration) -> String {
     if of.count == 0 { String::new() } else { format!("{:.1} ms", time.as_secs_f64() * 1e3) }
 }
 
-fn left(heading: &'static str) -> Column {
+pub(super) fn left(heading: &'static str) -> Column {
     Column { heading: heading.into(), right: false, least: 0, optional: false }
 }
 
-fn optional(heading: &'static str) -> Column {
+pub(super) fn optional(heading: &'static str) -> Column {
     Column { optional: true, ..left(heading) }
 }
 
-fn right(heading: &'static str) -> Column {
+pub(super) fn right(heading: &'static str) -> Column {
     Column { right: true, ..left(heading) }
 }
