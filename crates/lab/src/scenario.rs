@@ -421,6 +421,10 @@ pub struct JudgeSpec {
     /// How long doctor watches what moves.
     #[serde(default = "one_second", with = "time")]
     pub window: Duration,
+    /// Whether doctor looks at every namespace of the host, as it does without `--netns`: what holds
+    /// two namespaces against each other is seen only so. What it says of others is passed over.
+    #[serde(default)]
+    pub whole_host: bool,
     /// The causes it must name, and no other; the scenario's if absent.
     #[serde(default)]
     pub finds: Option<Vec<String>>,

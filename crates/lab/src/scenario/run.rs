@@ -22,8 +22,9 @@ pub type CallerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a run needs of its caller, who knows what the lab does not: doctor, fix, a screen.
 pub struct Hands<'a> {
-    /// Judges a namespace as `ctkeeper doctor --netns NAME --window TIME` does.
-    pub judge: &'a mut dyn FnMut(&Namespace, Duration) -> Result<Judgement, CallerError>,
+    /// Judges a namespace as `ctkeeper doctor --netns NAME --window TIME` does, or without `--netns`
+    /// where the whole host is to be looked at.
+    pub judge: &'a mut dyn FnMut(&Namespace, &JudgeSpec) -> Result<Judgement, CallerError>,
     /// Raises the host's limit as `ctkeeper fix --yes --no-persist` does, leaving no journal, and
     /// says what it did.
     pub fix: &'a mut dyn FnMut(FixSpec) -> Result<String, CallerError>,
@@ -175,7 +176,7 @@ fn judge(
     for spec in &phase.judge {
         check_interrupted()?;
         (hands.event)(Event::Judging(spec));
-        let judged = (hands.judge)(ground.namespace(&spec.namespace)?, spec.window);
+        let judged = (hands.judge)(ground.namespace(&spec.namespace)?, spec);
         let mut judgement = judged.map_err(caller("judge", &spec.namespace))?;
         judgement.namespace.clone_from(&spec.namespace);
         judgement.expected.clone_from(spec.finds.as_ref().unwrap_or(&scenario.finds));

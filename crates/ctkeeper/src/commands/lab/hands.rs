@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ctkeeper_diagnosis::{Thresholds, diagnose};
+use ctkeeper_diagnosis::{Scope, Severity, Thresholds, Verdict, diagnose};
 use ctkeeper_flow::units::count;
-use ctkeeper_lab::scenario::{CallerError, Finding, FixSpec, Judgement};
+use ctkeeper_lab::scenario::{CallerError, Finding, FixSpec, JudgeSpec, Judgement};
 use ctkeeper_lab::{Namespace, require};
 use ctkeeper_netlink::netns::NamespaceSelector;
 use ctkeeper_observe::{Observer, Options, Selection};
@@ -15,26 +14,42 @@ use ctkeeper_observe::{Observer, Options, Selection};
 const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 
-/// Looks as `ctkeeper doctor --netns NAME --window TIME --no-note` does, and judges.
-pub(super) fn judge(namespace: &Namespace, window: Duration) -> Result<Judgement, CallerError> {
+/// Looks as `ctkeeper doctor --netns NAME --window TIME --no-note` does (without `--netns` where the
+/// whole host is asked for), and judges. What concerns other namespaces is left out.
+pub(super) fn judge(namespace: &Namespace, spec: &JudgeSpec) -> Result<Judgement, CallerError> {
     let name = NamespaceSelector::Name(namespace.name().to_owned());
     let options = Options {
-        namespaces: Selection::One(name),
-        window: Some(window),
+        namespaces: if spec.whole_host { Selection::All } else { Selection::One(name) },
+        window: Some(spec.window),
         note: None,
         ..Options::default()
     };
     let report = diagnose(&Observer::new(options).snapshot()?, &Thresholds::default());
+    let inode = namespace.inode()?;
+    let concerns = |finding: &ctkeeper_diagnosis::Finding| match finding.scope {
+        Scope::Host => true,
+        Scope::Namespace { inode: other, .. } => other == inode,
+    };
+    let kept: Vec<_> = report.findings.into_iter().filter(concerns).collect();
+    let exit_code = if spec.whole_host { exit_code(&kept) } else { report.exit_code };
     let found = |finding: ctkeeper_diagnosis::Finding| Finding {
         id: finding.id.to_owned(),
         severity: finding.severity.to_string().to_lowercase(),
         summary: finding.summary,
     };
-    Ok(Judgement {
-        exit_code: report.exit_code,
-        findings: report.findings.into_iter().map(found).collect(),
-        ..Judgement::default()
-    })
+    let findings = kept.into_iter().map(found).collect();
+    Ok(Judgement { exit_code, findings, ..Judgement::default() })
+}
+
+/// What doctor's exit code would be if it had found nothing else.
+fn exit_code(findings: &[ctkeeper_diagnosis::Finding]) -> u8 {
+    let verdict = match findings.iter().map(|finding| finding.severity).max() {
+        Some(Severity::Critical) => Verdict::Critical,
+        Some(Severity::Unknown) => Verdict::Unknown,
+        Some(Severity::Warning) => Verdict::Warning,
+        Some(Severity::Note) | None => Verdict::Ok,
+    };
+    verdict.exit_code()
 }
 
 /// Raises the host's limit by the real `ctkeeper fix --yes --no-persist`, in a mount namespace with
