@@ -75,6 +75,10 @@ pub struct Thresholds {
     pub two_entries_share: f64,
     /// `two-entries` speaks when reuse would free so many entries, or `two_entries_share`.
     pub two_entries_entries: u64,
+    /// `tracked-twice` speaks from this share of a namespace's entries on.
+    pub tracked_twice_share: f64,
+    /// `tracked-twice` speaks from so many entries on.
+    pub tracked_twice_entries: u64,
 }
 
 impl Default for Thresholds {
@@ -109,6 +113,8 @@ impl Default for Thresholds {
             two_entries_ratio: 1.5,
             two_entries_share: 0.02,
             two_entries_entries: 10_000,
+            tracked_twice_share: 0.5,
+            tracked_twice_entries: 1000,
         }
     }
 }

@@ -24,6 +24,33 @@ fn group(entries: u64, lowest: u16, highest: u16) -> PortGroup {
 }
 
 #[test]
+fn a_container_may_track_what_its_host_tracks() {
+    let doubled = |count, found| {
+        let mut snapshot = healthy();
+        let rule = |place: &str| {
+            let (place, what) = (place.to_owned(), "dnat".to_owned());
+            Tracker { place, what, needed: true, drops: false }
+        };
+        let trackers = vec![rule("nftables ip nat DOCKER_OUTPUT handle 4")];
+        let mut container = snapshot.namespaces[0].clone();
+        (container.inode, container.initial, container.count) = (7, false, count);
+        container.doubles = Some(Doubles { other: snapshot.namespaces[0].inode, asked: 64, found });
+        container.tracking = Some(Tracking { trackers, complete: true });
+        snapshot.namespaces.push(container);
+        snapshot
+    };
+    assert_eq!(ids(&doubled(2000, 62)), [("tracked-twice", Severity::Note)]);
+    let crowded = ids(&doubled(150_000, 62));
+    assert!(crowded.contains(&("tracked-twice", Severity::Warning)), "{crowded:?}");
+    // Too few, or mostly its own.
+    assert_eq!(ids(&doubled(900, 62)), []);
+    assert_eq!(ids(&doubled(10_000, 20)), []);
+    let report = diagnose(&doubled(2000, 62), &Thresholds::default());
+    let text = &report.findings[0].summary;
+    assert!(text.contains("host") && text.contains("embedded DNS"), "{text}");
+}
+
+#[test]
 fn expectations_have_a_limit_of_their_own() {
     let expecting = |count| with(|n| n.expectations = Some(Expectations { count, limit: 4096 }));
     assert_eq!(ids(&expecting(4096)), [("expectations-full", Severity::Critical)]);

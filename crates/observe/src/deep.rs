@@ -7,6 +7,7 @@ use ctkeeper_host::{sysctl, tracking};
 use ctkeeper_netlink::{Conntrack, Error, netns};
 use ctkeeper_snapshot::{Gap, Namespace, Sample, Statistic, Timeouts, Tracking};
 
+use crate::doubles::{self, Trace};
 use crate::targets::Target;
 use crate::{gaps, pairs};
 
@@ -24,6 +25,8 @@ struct Findings {
     sample: Option<Sample>,
     timeouts: Option<Timeouts>,
     tracking: Option<Tracking>,
+    /// Some entries of the sample.
+    flows: Vec<Flow>,
     gaps: Vec<Gap>,
 }
 
@@ -34,7 +37,7 @@ pub(crate) fn look(namespaces: &mut [Namespace], targets: &[Target], sample: u64
     let mut worth: Vec<_> = namespaces.iter_mut().filter(|n| n.count > 0).collect();
     worth.sort_by_key(|namespace| std::cmp::Reverse((trouble(namespace), namespace.count)));
     let mut budget = WALK_BUDGET;
-    let mut gaps = Vec::new();
+    let (mut gaps, mut traces) = (Vec::new(), Vec::new());
     for namespace in worth.into_iter().take(NAMESPACES) {
         let walk = walk(namespace, total, sample).filter(|walk| *walk <= budget);
         budget = budget.saturating_sub(walk.unwrap_or(0));
@@ -48,11 +51,13 @@ pub(crate) fn look(namespaces: &mut [Namespace], targets: &[Target], sample: u64
                 namespace.sample = found.sample;
                 namespace.timeouts = found.timeouts;
                 namespace.tracking = found.tracking;
+                traces.push(Trace { inode: namespace.inode, flows: found.flows });
                 gaps.extend(found.gaps);
             }
             Err(error) => gaps.extend(gaps::of_namespace(&error, namespace.inode)),
         }
     }
+    doubles::find(namespaces, targets, &traces);
     gaps
 }
 
@@ -93,6 +98,7 @@ fn inside(inode: u64, size: u64) -> Findings {
             Ok((mut sample, flows)) => {
                 sample.proxies = pairs::find(inode, &flows);
                 found.sample = Some(sample);
+                found.flows = flows.into_iter().take(doubles::ASKED).collect();
             }
             Err(error) => found.gaps.extend(gaps::of_sample(&error, inode)),
         }

@@ -5,6 +5,7 @@
 //! that rates are known without waiting. The caller's thread is never moved between namespaces.
 
 mod deep;
+mod doubles;
 mod gaps;
 mod note;
 mod pairs;

@@ -1,6 +1,7 @@
 //! The rules.
 
 mod boot;
+mod doubles;
 mod entries;
 mod expectations;
 mod log;
@@ -70,6 +71,7 @@ pub const RULES: &[Rule] = &[
     boot::READERS_DISAGREE,
     log::KERNEL_LOG,
     pairs::TWO_ENTRIES,
+    doubles::TRACKED_TWICE,
     entries::IDLE_ESTABLISHED,
     entries::WHY_TRACKED,
     view::UNFINISHED_CHANGE,
