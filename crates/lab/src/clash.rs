@@ -33,7 +33,7 @@ pub enum Rivals {
     /// the same answers, and one is dropped.
     Clients(IpAddr, IpAddr),
     /// One client's socket, twice: a resolver that asks for A and AAAA. Where the destination is
-    /// translated, each packet may be sent elsewhere; the kernel settles it (since 5.7).
+    /// translated, each packet may be sent elsewhere; current kernels settle it.
     Socket(IpAddr),
 }
 

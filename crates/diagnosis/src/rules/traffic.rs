@@ -24,19 +24,19 @@ pub(super) const EARLY_DROP: Rule = Rule {
               connections that are still being set up, and short exchanges such as DNS queries.",
         evidence: "The early_drop counter moved since the last look, by at least as much as \
                    packets were refused, or most entries of a sample are unassured. Where packets \
-                   are refused as well, table-full says so beside this; where they are refused \
-                   far more often, it speaks alone. A sample tells who sends what is not answered, \
-                   and where to.",
+                   are refused as well, table-full says so beside this; where they are refused far \
+                   more often, it speaks alone. A sample tells who sends what is not answered, and \
+                   where to.",
         remedies: "Stop what is not wanted before it is tracked: a rule that drops its source or \
                    limits its rate in a chain before connection tracking (priority raw), SYNPROXY \
                    or SYN cookies for a SYN flood, notrack for services that need no tracking. \
                    Where the flows are wanted, ctkeeper fix makes room.",
-        traps: "A rate limit in the input or forward chain comes too late: the packet has made its \
-                entry already, and a dropped packet's entry is never confirmed only where the drop \
-                is in the same pass. A shorter nf_conntrack_tcp_timeout_syn_sent or \
-                _udp_timeout holds for new entries only. Sources of a SYN flood may be forged: the \
-                block that is named need not be the sender. More buckets make evictions rarer: \
-                eight buckets are looked into, and in a thin table they hold nobody.",
+        traps: "A rule that drops in the input or forward chain comes after tracking: the packet's \
+                entry goes again, but at the limit it has evicted another before. A shorter \
+                nf_conntrack_tcp_timeout_syn_sent or _udp_timeout holds for new entries only. \
+                Sources of a SYN flood may be forged: the block that is named need not be the \
+                sender. More buckets make evictions rarer: eight buckets are looked into, and in a \
+                thin table they hold nobody.",
     },
 };
 
@@ -52,9 +52,10 @@ pub(super) const INVALID_PACKETS: Rule = Rule {
               resets the connection. A few each second are normal on every host: late FINs and \
               RSTs of connections that have just ended.",
         evidence: "The invalid counter's rate since the last look, from a few dozen a second on, \
-                   and only where it is more than a thousandth of the namespace's entries a second. \
-                   Warned of only where something acts on tracking: a rule that drops, or \
-                   translation. Whether those very packets are dropped cannot be seen from here.",
+                   and only where it is more than a thousandth of the namespace's entries a \
+                   second. Warned of only where something acts on tracking: a rule that drops, or \
+                   translation; rules that drop by state are named. Whether they drop these very \
+                   packets cannot be seen from here.",
         remedies: "Find out which they are: nf_conntrack_log_invalid=255 has the kernel log each \
                    with the reason. Usual reasons: packets of one direction take another way \
                    (asymmetric routing, two gateways, a load balancer that answers directly): make \
@@ -62,11 +63,12 @@ pub(super) const INVALID_PACKETS: Rule = Rule {
                    untracked. Entries that were flushed, evicted or timed out too early: see \
                    early-drop and table-full. A firewall or a card that merges or reorders \
                    segments: nf_conntrack_tcp_be_liberal=1 switches the window check off.",
-        traps: "nf_conntrack_tcp_be_liberal=1 also lets forged RSTs pass, and helps only with \
-                windows. nf_conntrack_tcp_loose=0 makes every connection that was set up before \
-                tracking began invalid. Removing a rule that drops invalid packets does not mend \
-                translation. log_invalid writes one line a packet, rate-limited by the kernel's \
-                log alone, and logs other namespaces only with net.netfilter.nf_log_all_netns=1.",
+        traps: "nf_conntrack_tcp_be_liberal=1 switches off a check that also stops forged \
+                segments, and helps with windows only. nf_conntrack_tcp_loose=0 makes every \
+                connection that was set up before tracking began invalid. Removing a rule that \
+                drops invalid packets does not mend translation. log_invalid writes one line a \
+                packet, rate-limited by the kernel's log alone, and logs other namespaces only \
+                with net.netfilter.nf_log_all_netns=1.",
     },
 };
 

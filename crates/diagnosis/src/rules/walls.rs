@@ -22,19 +22,20 @@ pub(super) const SNAT_PORTS: Rule = Rule {
               is not translated, and the table may be nearly empty. Nothing is logged.",
         evidence: "insert_failed and drop move together while chaintoolong does not, and a sample \
                    holds a group of translated entries, same address and destination, that uses up \
-                   the ports between its lowest and its highest; or `found` (ports tried and taken) \
-                   moves dozens of times as fast. Entries in TIME_WAIT count: each holds its port \
-                   for two minutes.",
+                   the ports between its lowest and its highest; or `found` (ports tried and \
+                   taken) moves dozens of times as fast. Entries in TIME_WAIT count: each holds \
+                   its port for two minutes.",
         remedies: "More addresses to translate to (snat to 192.0.2.1-192.0.2.8), each brings as \
                    many ports; or a wider range of ports. More destination addresses. Fewer \
                    connections: keep-alive, pools, HTTP/2 towards that destination. A way without \
                    translation where routing allows it.",
         traps: "A higher nf_conntrack_max changes nothing. A shorter \
                 nf_conntrack_tcp_timeout_time_wait frees ports sooner, but only of connections \
-                closed from then on, and the far end may still hold the old one and answer a reused \
-                port with a reset; current kernels reuse such ports by themselves when it is safe. \
-                fully-random spreads the choice and adds no port. net.ipv4.ip_local_port_range is \
-                for the host's own connections, not for translated ones.",
+                closed from then on, and the far end may still hold the old one and answer a \
+                reused port with a reset; newer kernels (6.12 does, 6.1 does not) reuse such ports \
+                by themselves when it is safe. fully-random spreads the choice and adds no port. \
+                net.ipv4.ip_local_port_range is for the host's own connections, not for translated \
+                ones.",
     },
 };
 
@@ -49,12 +50,12 @@ pub(super) const CLASH: Rule = Rule {
               that go through translation. The second one finds its place taken and is dropped: a \
               connection takes a second longer, a DNS lookup five.",
         evidence: "insert_failed and drop move together while chaintoolong does not, and ports for \
-                   translation are not used up (that would be snat-ports). clash_resolve beside it \
-                   counts clashes that the kernel settled without loss: since 5.7 nearly all of UDP \
-                   from one socket (measured on 6.18: 4,990 of 4,990), so they are not warned of.",
-        remedies: "For translated sources: `fully-random` at the snat or masquerade rule \
-                   (iptables --random-fully): sources no longer keep their port, and two rarely \
-                   choose the same at once. For DNS: a cache on each node, queries over TCP, or \
+                   translation are not used up (that would be snat-ports). clash_resolve counts \
+                   clashes that the kernel settled without loss (on 6.18 all of 4,990 from one UDP \
+                   socket): they are mentioned, and no reason to speak.",
+        remedies: "For translated sources: `fully-random` at the snat or masquerade rule (iptables \
+                   --random-fully): sources no longer keep their port, and two rarely choose the \
+                   same at once. For DNS: a cache on each node, queries over TCP, or \
                    single-request-reopen in resolv.conf; notrack for DNS to a local cache.",
         traps: "A higher limit or more buckets change nothing. The counters do not say who it was: \
                 insert_failed alone is no proof of DNS trouble. notrack cuts what a filter or a \
@@ -235,8 +236,8 @@ impl<'a> Refusals<'a> {
                 pace(context, self.rates, self.packets, "packets")
             ))
             .summary(format!(
-                "namespace {}: {} dropped in the last {}, as another had claimed the same addresses \
-                 and ports a moment before{beside}{}.",
+                "namespace {}: {} dropped in the last {}, as another had claimed the same \
+                 addresses and ports a moment before{beside}{}.",
                 self.namespace.label(),
                 counted(self.packets, "first packet", "first packets"),
                 duration(window(self.rates)),
@@ -248,7 +249,7 @@ impl<'a> Refusals<'a> {
             )
             .evidence("clash_resolve", settled)
             .remedy_if(
-                run_in(self.namespace, "nft -a list ruleset").filter(|_| !self.translators().is_empty()),
+                list_rules(self.namespace).filter(|_| !self.translators().is_empty()),
                 "find the rule that translates; add fully-random to it",
             )
             .remedy("ctkeeper explain clash", "who clashes as a rule, and ways out for DNS")
@@ -280,6 +281,10 @@ impl<'a> Refusals<'a> {
     fn is_exact(&self) -> bool {
         self.namespace.sample.as_ref().is_some_and(|sample| sample.exact)
     }
+}
+
+fn list_rules(namespace: &Namespace) -> Option<String> {
+    run_in(namespace, "nft -a list ruleset")
 }
 
 /// Nearly all ports from 1024 on: no range makes room.
