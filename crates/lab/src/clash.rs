@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::program::run;
+use crate::program::{called, run};
 use crate::{LabError, Namespace, interrupted, pause};
 
 /// The source port of the first pair; each pair takes the next one.
@@ -140,7 +140,7 @@ impl Clash {
 /// Puts the calling thread ahead of ordinary ones. Where that is not allowed fewer pairs meet.
 fn run_ahead() {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let _ = run(Command::new("chrt").args(["--fifo", "--pid", "10", &thread]), "");
+    let _ = run(Command::new(called("chrt")).args(["--fifo", "--pid", "10", &thread]), "");
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use ctkeeper_netlink::{Conntrack, netns};
 
 use crate::LabError;
 use crate::owner::Claim;
-use crate::program::{ip_batch, require, run};
+use crate::program::{called, ip_batch, require, run};
 
 pub(crate) const FOLDER: &str = "/run/netns";
 const PREFIX: &str = "ctk";
@@ -118,8 +118,8 @@ impl Namespace {
 
     /// A command that will run inside.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]).stdin(Stdio::null());
+        let mut command = Command::new(called("ip"));
+        command.args(["netns", "exec", &self.name]).arg(called(program)).stdin(Stdio::null());
         command
     }
 
@@ -229,7 +229,7 @@ pub(crate) fn remove(name: &str) {
     if Path::new(FOLDER).join(name).exists() {
         empty(name);
         // A guard must not panic, and the next run removes what is left.
-        let _ = run(Command::new("ip").args(["netns", "del", name]), "");
+        let _ = run(Command::new(called("ip")).args(["netns", "del", name]), "");
     }
 }
 

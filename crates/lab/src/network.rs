@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::program::{ip_batch, run};
+use crate::program::{called, ip_batch, run};
 use crate::{LabError, Namespace};
 
 /// One end of a link: a namespace, the interface's name there, its addresses (`10.77.1.1/24`,
@@ -133,6 +133,7 @@ impl Namespace {
 fn delete_link(namespace: &str, interface: &str) {
     // Gone with its namespace, or with the one at its other end, more often than not.
     if std::path::Path::new(crate::namespace::FOLDER).join(namespace).exists() {
-        let _ = run(Command::new("ip").args(["-n", namespace, "link", "del", interface]), "");
+        let _ =
+            run(Command::new(called("ip")).args(["-n", namespace, "link", "del", interface]), "");
     }
 }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::interruption::wait_for;
 use crate::owner::{self, Claim};
-use crate::program::{is_installed, require};
+use crate::program::{called, is_installed, require};
 use crate::{LabError, Namespace};
 
 /// How long a program has to end by itself.
@@ -155,6 +155,6 @@ fn dying_with_us(namespace: &Namespace, program: &str) -> Command {
         return namespace.command(program);
     }
     let mut command = namespace.command("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", program]);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(called(program));
     command
 }

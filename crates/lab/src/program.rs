@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use crate::LabError;
@@ -16,14 +17,30 @@ fn package_of(program: &str) -> &str {
     }
 }
 
-/// Whether a program is on the `PATH`.
+/// Where programs for root stand, which the `PATH` of a shell that became root may lack.
+const FOR_ROOT: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Whether a program is installed.
 pub fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    program.contains('/')
-        || std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    find(program).is_some()
 }
 
-/// Fails, naming the package to install, unless a program is on the `PATH`.
+/// What to call a program by: its path, where it is found, else its bare name.
+pub(crate) fn called(program: &str) -> PathBuf {
+    find(program).unwrap_or_else(|| PathBuf::from(program))
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(FOR_ROOT.map(PathBuf::from));
+    let bare = PathBuf::from(program);
+    if program.contains('/') {
+        return bare.is_file().then_some(bare);
+    }
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Fails, naming the package to install, unless a program is installed.
 pub fn require(program: &str) -> Result<(), LabError> {
     if is_installed(program) {
         return Ok(());
@@ -68,7 +85,7 @@ pub(crate) fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<(), 
         return Ok(());
     }
     require("ip")?;
-    let mut command = Command::new("ip");
+    let mut command = Command::new(called("ip"));
     if let Some(name) = namespace {
         command.args(["-n", name]);
     }

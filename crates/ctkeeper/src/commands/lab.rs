@@ -32,9 +32,9 @@ use crate::ui::{Screen, say};
   ctkeeper lab run ./mine.toml   run one of your own
   ctkeeper lab clean             remove what a killed run has left
 
-Everything happens in network namespaces of the lab's own (ctk-PID-…), which go away at the end, also
-on control-C; after kill -9 the next run removes them. What is global to the host is only ever raised,
-by one run at a time, and put back."
+Everything happens in network namespaces of the lab's own (ctk-PID-…), which go away at the end,
+also on control-C; after kill -9 the next run removes them. What is global to the host is only
+ever raised, by one run at a time, and put back. Scenarios are TOML: docs/lab.md."
 )]
 pub(crate) struct LabArgs {
     #[command(subcommand)]
@@ -60,8 +60,8 @@ enum LabCommand {
   ctkeeper lab run ./mine.toml --json      one of your own, the report as JSON
   ctkeeper lab run full --artefacts DIR    keep statistics, rules and logs there if it fails
 
-Exit codes: 0 everything came as expected, 1 it did not or could not run, 64 wrong command line or
-scenario. Needs root.")]
+Exit codes: 0 everything came as expected, 1 it did not or could not run, 64 wrong command line
+or scenario. Needs root.")]
 struct RunArgs {
     /// A scenario's name, or a file
     #[arg(value_name = "NAME|FILE")]
