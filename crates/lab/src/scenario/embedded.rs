@@ -14,6 +14,7 @@ pub const fn embedded() -> &'static [(&'static str, &'static str)] {
         "two-namespaces",
         "half-open-flood",
         "docker-nat",
+        "container-twice",
         "snat-ports",
         "dns-clash",
         "invalid",
