@@ -5,4 +5,4 @@
 
 mod measure;
 
-pub use measure::{Cost, measure, median};
+pub use measure::{Cost, children_cpu, measure, median};

@@ -50,6 +50,12 @@ pub fn measure(command: &mut Command, codes: &[i32]) -> anyhow::Result<Cost> {
     })
 }
 
+/// CPU time of the children that have ended, user and kernel.
+pub fn children_cpu() -> anyhow::Result<Duration> {
+    let usage = usage()?;
+    Ok(time(usage.user_time()) + time(usage.system_time()))
+}
+
 /// The median of several runs' values.
 pub fn median(runs: &[Cost], value: impl Fn(&Cost) -> Duration) -> Duration {
     let mut values: Vec<_> = runs.iter().map(value).collect();
