@@ -40,5 +40,5 @@ pub use host_values::{HostValues, Restored};
 pub use interruption::{catch_signals, check_interrupted, interrupted, pause, wait_for};
 pub use namespace::Namespace;
 pub use network::{Bridge, End, Link};
-pub use process::Process;
+pub use process::{Process, bound_command};
 pub use program::{is_installed, require};

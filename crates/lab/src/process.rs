@@ -18,6 +18,8 @@ use crate::{LabError, Namespace};
 
 /// How long a program has to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
+/// The kernel ends the program when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
+const PDEATHSIG: [&str; 3] = ["--pdeathsig", "KILL", "--"];
 const STEP: Duration = Duration::from_millis(5);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -42,7 +44,7 @@ impl Process {
         arguments: &[&str],
     ) -> Result<Self, LabError> {
         require(program)?;
-        let mut command = dying_with_us(namespace, program);
+        let mut command = bound_inside(namespace, program);
         command.args(arguments);
         let name =
             Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -58,11 +60,8 @@ impl Process {
             File::create(path).map_err(LabError::system("write", path.display().to_string()))
         };
         let child = command
-            .stdin(Stdio::null())
             .stdout(create(&stdout)?)
             .stderr(create(&stderr)?)
-            .env(owner::MARK, owner::mark())
-            .process_group(0) // control-C is for the lab, which ends it
             .spawn()
             .map_err(LabError::system("start", name.clone()))?;
         let mut process = Self { child, name, stdout, stderr, _claim: claim };
@@ -148,13 +147,29 @@ impl Drop for Process {
     }
 }
 
-/// A command inside that the kernel ends when the thread that starts it ends, be it by kill -9.
-/// Where setpriv is missing, [`crate::clean`] finds it by its namespace.
-fn dying_with_us(namespace: &Namespace, program: &str) -> Command {
-    if !is_installed("setpriv") {
-        return namespace.command(program);
-    }
-    let mut command = namespace.command("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(called(program));
+/// A command on this host that ends when the thread that starts it ends, be it by kill -9; a
+/// control-C is for the lab, not for it. Where setpriv is missing, [`crate::clean`] ends it.
+pub fn bound_command(program: &str) -> Command {
+    let mut command = if is_installed("setpriv") {
+        let mut command = Command::new(called("setpriv"));
+        command.args(PDEATHSIG).arg(called(program));
+        command
+    } else {
+        Command::new(called(program))
+    };
+    command.env(owner::MARK, owner::mark()).stdin(Stdio::null()).process_group(0);
+    command
+}
+
+/// The same inside a namespace.
+fn bound_inside(namespace: &Namespace, program: &str) -> Command {
+    let mut command = if is_installed("setpriv") {
+        let mut command = namespace.command("setpriv");
+        command.args(PDEATHSIG).arg(called(program));
+        command
+    } else {
+        namespace.command(program)
+    };
+    command.env(owner::MARK, owner::mark()).stdin(Stdio::null()).process_group(0);
     command
 }

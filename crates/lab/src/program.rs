@@ -12,7 +12,7 @@ fn package_of(program: &str) -> &str {
     match program {
         "ip" | "ss" | "tc" => "iproute2",
         "nft" => "nftables",
-        "unshare" | "nsenter" | "setpriv" => "util-linux",
+        "unshare" | "nsenter" | "setpriv" | "chrt" => "util-linux",
         other => other,
     }
 }

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use ctkeeper_tests::{ctkeeper, run};
 
-/// A scenario that raises buckets, fills, loads, and runs HAProxy: whatever can be left behind.
+/// A scenario that raises limit and buckets, fills, loads, and runs HAProxy: whatever can be left behind.
 const WHOLE: &str = r#"
 title = "Everything that can be left behind"
 about = "For ending."
@@ -44,6 +44,7 @@ frontend f
 [[phase]]
 title = "Long"
 do = [
+    { fix = { target = 300_000 } },
     { fill = { namespace = "server", entries = 20_000 } },
     { load = { name = "new", namespace = "client", profile = { targets = ["10.77.1.1:80"], rate = 50.0, traffic = { kind = "http" } } } },
     { wait = "60s" },
@@ -51,28 +52,34 @@ do = [
 "#;
 
 const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+const JOURNAL: &str = "/var/lib/ctkeeper/journal";
 const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 
 /// A run in its long phase.
 struct Run {
     child: Child,
+    journal: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
 impl Run {
     fn start(output: Stdio) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("whole.toml");
-        fs::write(&file, WHOLE)?;
-        let mut command = ctkeeper(&["lab", "run", &file.display().to_string()]);
-        let child = command.stdout(output).stderr(Stdio::null()).spawn()?;
-        let started = Self { child, _folder: folder };
+        let started = Self::begin(output)?;
         let end = Instant::now() + Duration::from_secs(60);
         while started.entries() < 20_000 {
             ensure!(Instant::now() < end, "it does not fill: {:?}", started.namespaces());
             thread::sleep(Duration::from_millis(20));
         }
         Ok(started)
+    }
+
+    fn begin(output: Stdio) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("whole.toml");
+        fs::write(&file, WHOLE)?;
+        let mut command = ctkeeper(&["lab", "run", &file.display().to_string()]);
+        let child = command.stdout(output).stderr(Stdio::null()).spawn()?;
+        Ok(Self { child, journal: journal(), _folder: folder })
     }
 
     fn entries(&self) -> u64 {
@@ -109,6 +116,7 @@ impl Run {
         ensure!(self.proxies() == 0, "{} HAProxy processes are left", self.proxies());
         let folder = format!("/run/ctkeeper-lab/{}", self.child.id());
         ensure!(!Path::new(&folder).exists(), "{folder} is left");
+        ensure!(journal() == self.journal, "fix left a journal");
         ensure!(values()? == before, "limit and buckets are {:?}, were {before:?}", values()?);
         Ok(())
     }
@@ -120,6 +128,14 @@ impl Drop for Run {
         let _ = self.child.wait();
         let _ = ctkeeper_lab::clean();
     }
+}
+
+/// The changes that the host's own journal tells of.
+fn journal() -> Vec<String> {
+    let entries = fs::read_dir(JOURNAL).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
 }
 
 fn values() -> anyhow::Result<(u64, u64)> {
@@ -138,7 +154,8 @@ pub(crate) fn interrupted() -> anyhow::Result<()> {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let before = values_at_rest()?;
         let mut run = Run::start(Stdio::null())?;
-        ensure!(values()?.1 > before.1, "the buckets were not raised");
+        let (limit, buckets) = values()?;
+        ensure!(limit > before.0 && buckets > before.1, "limit and buckets were not raised");
         let began = Instant::now();
         ensure!(run.signal(signal)? == Some(1), "{signal}");
         ensure!(began.elapsed() < Duration::from_secs(10), "{signal}: {:?}", began.elapsed());
@@ -160,6 +177,25 @@ pub(crate) fn killed() -> anyhow::Result<()> {
     ensure!(cleaned.stdout.contains(&names), "{cleaned:?}");
     ensure!(cleaned.stdout.contains("Put back the limit"), "{cleaned:?}");
     started.ensure_nothing_left(before)
+}
+
+/// Wherever it is killed, the next one cleans: while namespaces are made, HAProxy starts, `fix`
+/// raises the limit, the table is filled.
+pub(crate) fn killed_anywhere() -> anyhow::Result<()> {
+    let _alone = crate::alone();
+    let before = values_at_rest()?;
+    for milliseconds in (0..1200).step_by(75) {
+        let mut started = Run::begin(Stdio::null())?;
+        thread::sleep(Duration::from_millis(milliseconds));
+        started.signal("-KILL")?;
+        let cleaned = run(&mut ctkeeper(&["lab", "clean"]))?;
+        ensure!(cleaned.code == Some(0), "{cleaned:?}");
+        started.ensure_nothing_left(before).with_context(|| format!("after {milliseconds} ms"))?;
+    }
+    // What was on its way when its owner was killed has had time to arrive.
+    thread::sleep(Duration::from_millis(300));
+    ensure!(values_at_rest()? == before, "limit and buckets are {:?}", values_at_rest()?);
+    Ok(())
 }
 
 /// Nobody reads what it prints any more: it runs on, and cleans up.

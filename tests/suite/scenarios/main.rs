@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Case { name: "matrix", needs: NEEDS, run: matrix::only_the_diagonal },
         Case { name: "ended::interrupted", needs: NEEDS, run: ended::interrupted },
         Case { name: "ended::killed", needs: NEEDS, run: ended::killed },
+        Case { name: "ended::killed_anywhere", needs: NEEDS, run: ended::killed_anywhere },
         Case { name: "ended::unread", needs: NEEDS, run: ended::unread },
         Case { name: "refused::files", needs: &[], run: refused::files },
         Case { name: "refused::names", needs: &[], run: refused::names },

@@ -1,13 +1,12 @@
 //! What the lab asks of the rest of ctkeeper: doctor's verdict, and the real fix.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 use ctkeeper_diagnosis::{Scope, Severity, Thresholds, Verdict, diagnose};
 use ctkeeper_flow::units::count;
 use ctkeeper_lab::scenario::{CallerError, Finding, FixSpec, JudgeSpec, Judgement};
-use ctkeeper_lab::{Namespace, require};
+use ctkeeper_lab::{Namespace, bound_command, require};
 use ctkeeper_netlink::netns::NamespaceSelector;
 use ctkeeper_observe::{Observer, Options, Selection};
 
@@ -62,7 +61,7 @@ pub(super) fn fix(spec: FixSpec) -> Result<String, CallerError> {
 fn raise(spec: FixSpec) -> anyhow::Result<String> {
     require("unshare")?;
     let before = values()?;
-    let mut command = Command::new("unshare");
+    let mut command = bound_command("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c"]);
     command.arg("mount -t tmpfs ctkeeper-lab /var/lib && exec \"$0\" \"$@\"");
     command.arg(std::env::current_exe().context("finding this program")?);

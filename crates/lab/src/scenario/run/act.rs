@@ -17,8 +17,8 @@ use crate::{Filler, Filling, LabError, announce, check_interrupted, pause};
 
 const EXPECTATION_LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
 
-/// A load's arrivals may take this much longer than they come.
-const LATE: Duration = Duration::from_secs(30);
+/// Loads that have no end of their own are not waited for.
+const LONGEST_FINISH: Duration = Duration::from_secs(120);
 const STEP: Duration = Duration::from_millis(20);
 
 /// What phases leave to those that follow.
@@ -154,13 +154,13 @@ fn announce(
 
 fn finish(name: &str, ground: &Ground) -> Result<String, LabError> {
     let load = ground.load(name)?;
-    let end = Instant::now() + crate::load::profile::MAX_DURATION.min(LATE * 4);
+    let end = Instant::now() + LONGEST_FINISH;
     while !load.wait_settled(STEP) {
         check_interrupted()?;
         if Instant::now() >= end {
             let what = format!("load {name} to finish");
             let detail = load.report().to_string();
-            return Err(LabError::Timeout { what, seconds: (LATE * 4).as_secs(), detail });
+            return Err(LabError::Timeout { what, seconds: LONGEST_FINISH.as_secs(), detail });
         }
     }
     Ok(format!("load {name} is over"))
