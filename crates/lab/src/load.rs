@@ -29,12 +29,34 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Traffic in TOML
+//!
+//! Every field of a `kind` may be left out; unknown ones are errors. [`Profile`] has the rest.
+//!
+//! | `traffic =` | an arrival succeeds when |
+//! |---|---|
+//! | `{ kind = "tcp_held" }` | it is connected; it then stays (`stay = "10m"`) |
+//! | `{ kind = "tcp_held", exchange = { echo = { bytes = 64 } }, greet = true, probe_every = "1s" }` | its first answer is whole; probed ever after |
+//! | `{ kind = "tcp_short", exchange = { http = { path = "/" } }, reset = false }` | its answer is whole (without `exchange`: it is connected) |
+//! | `{ kind = "http", path = "/", host = "shop", connections = 100 }` | the response is whole and its status below 400; without `connections`, a connection a request |
+//! | `{ kind = "udp", bytes = 32, burst = 1 }` | as many datagrams came back |
+//! | `{ kind = "udp_one_way", bytes = 32 }` | it is sent |
+//! | `{ kind = "syn_flood" }` | it is sent |
+//! | `{ kind = "tcp_packets", flags = ["ack"], sequence = 1, acknowledgement = 2, window = 64240, bytes = 0, wrong_checksum = false }` | it is sent |
+//!
+//! The last three are made by hand: their sources may be addresses that are nobody's, and nothing
+//! here answers what comes back to those. (What comes back to an address of the namespace's own is
+//! answered by its kernel, with a RST.) Servers: [`Service`], `{ service = "http", body_bytes = 3 }`.
+//!
+//! # Threads
+//!
 //! A load runs on one thread of its own, in the namespace it was given; the caller's thread is never
 //! moved. The handle is a guard: dropping it closes every connection and ends the thread. The thread
 //! also ends by itself, when no arrival will come any more and no connection is open.
 //!
-//! A load holds as many sockets as the process may have descriptors: the soft limit is raised to the
-//! hard one at start. Whatever goes beyond is counted (`no_descriptors`).
+//! A load holds as many sockets as the process may have descriptors, less 400 that are left to the
+//! rest of it: the soft limit is raised to the hard one at start (see `ulimit -Hn`). Whatever goes
+//! beyond is counted (`no_descriptors`). Several loads of a process share what there is.
 //!
 //! # The lab's law
 //!
@@ -60,8 +82,9 @@ mod worker;
 
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -294,9 +317,27 @@ fn ensure_sources(profile: &Profile) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Descriptors that loads leave to the rest of the process: its files, its programs, its servers.
+const SPARE_DESCRIPTORS: i32 = 400;
+/// What servers leave; they come after loads, so that a load that takes all still meets a server.
+const SPARE_BEYOND_SERVERS: i32 = 200;
+
+/// The limit as it was when it was raised; none before.
+static DESCRIPTOR_LIMIT: AtomicI32 = AtomicI32::new(i32::MAX);
+
+/// Whether a new socket goes beyond what is to be left. The kernel gives the lowest free number, so
+/// the number tells how many are open.
+fn takes_too_much(socket: &OwnedFd, spare: i32) -> bool {
+    socket.as_raw_fd() >= DESCRIPTOR_LIMIT.load(Ordering::Relaxed) - spare
+}
+
 /// Raises this process's soft descriptor limit to the hard one.
-pub(crate) fn raise_descriptor_limit() -> Result<(), LoadError> {
+fn raise_descriptor_limit() -> Result<(), LoadError> {
     let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.and_then(|most| i32::try_from(most).ok()).unwrap_or(i32::MAX);
+    // With less than twice what is spared, everything may be used.
+    let most = if most > 2 * SPARE_DESCRIPTORS { most } else { i32::MAX };
+    DESCRIPTOR_LIMIT.store(most, Ordering::Relaxed);
     if limit.current == limit.maximum {
         return Ok(());
     }

@@ -1,15 +1,20 @@
 //! What fails: each kind of failure, made, and counted as what it is.
 
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use ctkeeper_lab::load::{
-    ErrorKind, Exchange, Held, Http, PortRange, Report, Service, Short, Sources, Traffic,
+    Closing, ErrorKind, Exchange, Held, Http, PortRange, Report, Service, Short, Sources, Traffic,
 };
 use ctkeeper_lab::{Filling, HostValues, fill};
+use ctkeeper_tests::run;
+use rustix::process::{Resource, getrlimit};
 
 use crate::ground::{Ground, profile, settle, show};
 
+/// Set in the process that runs one test alone.
+const ALONE: &str = "CTKEEPER_TEST_ALONE";
 const ECHO: Exchange = Exchange::Echo { bytes: 10 };
 
 fn short(exchange: Option<Exchange>) -> Traffic {
@@ -130,6 +135,38 @@ pub(crate) fn unreachable() -> anyhow::Result<()> {
     let ground = Ground::make()?;
     let report = ground.run(&profile(short(None), "192.0.2.1:7", 50)?)?;
     ensure_only(&report, ErrorKind::Unreachable, 50)
+}
+
+/// A load takes no more than leaves the process able to go on.
+pub(crate) fn no_descriptors() -> anyhow::Result<()> {
+    // In a process of its own: the other tests need descriptors too.
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = Command::new(std::env::current_exe()?);
+        let output = run(alone.args(["--exact", "descriptors_run_out"]).env(ALONE, "1"))?;
+        ensure!(output.code == Some(0), "{}{}", output.stdout, output.stderr);
+        return Ok(());
+    }
+    let ground = Ground::make()?;
+    let limit = getrlimit(Resource::Nofile).maximum.context("no limit of descriptors here")?;
+    ensure!(limit <= 100_000, "a limit of {limit} descriptors is too high to be reached here");
+    // The kernel listens; nobody accepts, which is no matter for the client's side.
+    let traffic = Traffic::TcpHeld(Held::default());
+    let mut profile = profile(traffic, "192.0.2.1:7", limit)?;
+    ground.clients.route("default via 10.99.0.2")?;
+    profile.rate = 20_000.0;
+    profile.connect_timeout = Duration::from_secs(10);
+    let load = ground.start(&profile)?;
+    while load.report().started < limit {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let report = load.report();
+    show(&report);
+    ensure!(report.error(ErrorKind::NoDescriptors) >= 400, "{report:?}");
+    ensure!(report.open > limit - 600 && report.open <= limit - 400, "{report:?}");
+    // The process can still open files and run programs.
+    ground.clients.run("ip", &["link"])?;
+    load.stop(Closing::Reset);
+    Ok(())
 }
 
 pub(crate) fn no_ports() -> anyhow::Result<()> {

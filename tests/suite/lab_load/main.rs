@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         case("a_closing_peer_is_closed_early", failures::closed_early),
         case("no_route_is_unreachable", failures::unreachable),
         case("ports_run_out", failures::no_ports),
+        case("descriptors_run_out", failures::no_descriptors),
         case("datagrams_are_answered", packets::udp_answers),
         with_rules("datagrams_fail_in_their_ways", packets::udp_failures),
         with_rules("floods_come_from_nobody", packets::floods),

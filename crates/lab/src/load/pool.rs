@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::report::ErrorKind;
 use super::schedule::Moment;
+use super::{SPARE_DESCRIPTORS, takes_too_much};
 
 /// Names an entry of a [`Table`]: its slot, and how often the slot had been used before. An event of
 /// a socket that was closed meanwhile thus never reaches the slot's next socket.
@@ -117,6 +118,9 @@ pub(super) fn open(
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = net::socket_with(family, kind, flags, None).map_err(kind_of)?;
+    if takes_too_much(&socket, SPARE_DESCRIPTORS) {
+        return Err(ErrorKind::NoDescriptors);
+    }
     if let Some(source) = source {
         bind(&socket, source).map_err(kind_of)?;
     }

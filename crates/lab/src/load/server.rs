@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::pool::{Table, Token, WATCHED};
 use super::worker::WAKE;
-use super::{LoadError, new_epoll, new_wake, raise_descriptor_limit};
+use super::{
+    LoadError, SPARE_BEYOND_SERVERS, new_epoll, new_wake, raise_descriptor_limit, takes_too_much,
+};
 
 /// `net.core.somaxconn` of a new namespace (4,096) bounds it anyway.
 const BACKLOG: i32 = 65_535;
@@ -63,7 +65,7 @@ pub struct Served {
     pub open: u64,
     /// Requests answered, or datagrams taken.
     pub requests: u64,
-    /// Connections that could not be accepted for want of descriptors; they wait in the backlog.
+    /// Connections that could not be served for want of descriptors; they are closed at once.
     pub no_descriptors: u64,
 }
 
@@ -277,6 +279,9 @@ impl Worker {
             let Some(listener) = self.fixed.get(at) else { return };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match net::accept_with(listener, flags) {
+                Ok(socket) if takes_too_much(&socket, SPARE_BEYOND_SERVERS) => {
+                    self.counters.no_descriptors.fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(socket) => self.welcome(socket),
                 Err(Errno::MFILE | Errno::NFILE) => {
                     self.counters.no_descriptors.fetch_add(1, Ordering::Relaxed);
