@@ -7,6 +7,8 @@ use std::time::Duration;
 use ctkeeper_flow::units;
 use serde::Serialize;
 
+use super::time;
+
 /// What went wrong with an arrival, or with a connection that was held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,10 +96,13 @@ pub struct Latency {
     /// How many were measured; with none the times are zero.
     pub count: u64,
     /// Half took at most this.
+    #[serde(rename = "p50_seconds", serialize_with = "time::seconds")]
     pub p50: Duration,
     /// 99 of 100 took at most this.
+    #[serde(rename = "p99_seconds", serialize_with = "time::seconds")]
     pub p99: Duration,
     /// The longest.
+    #[serde(rename = "max_seconds", serialize_with = "time::seconds")]
     pub max: Duration,
 }
 
@@ -127,6 +132,7 @@ pub struct Probes {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// How long this report's time is.
+    #[serde(rename = "elapsed_seconds", serialize_with = "time::seconds")]
     pub elapsed: Duration,
     /// Arrivals that were due in this time.
     pub due: u64,
@@ -159,6 +165,7 @@ pub struct Report {
     /// Packets or datagrams that were sent, where they are what is counted.
     pub packets: u64,
     /// CPU time of the generator's thread (what the kernel did in its name is in it).
+    #[serde(rename = "cpu_seconds", serialize_with = "time::seconds")]
     pub cpu: Duration,
 }
 

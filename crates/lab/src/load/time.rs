@@ -16,6 +16,11 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     units::parse_duration(&text).map_err(de::Error::custom)
 }
 
+/// As a number of seconds, to the microsecond: for what is measured, not configured.
+pub(crate) fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time.as_secs_f64() * 1e6).round() / 1e6)
+}
+
 /// Times that may be absent.
 pub(super) mod optional {
     use super::{Deserialize, Deserializer, Duration, Serializer, de, units};

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ctkeeper_flow::Statistics;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::{Clashed, load};
+use crate::Clashed;
+use crate::load::{self, time};
 
 /// Name and version of a [`RunReport`] as JSON.
 pub(crate) const SCHEMA: &str = "ctkeeper.lab/1";
@@ -51,7 +52,7 @@ pub struct RunReport {
     /// Where statistics, rules and logs are kept of a run whose expectations were not met.
     pub artefacts: Option<PathBuf>,
     /// How long it took, in seconds, without what the guards take to clean up.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", serialize_with = "time::seconds")]
     pub took: Duration,
 }
 
@@ -61,7 +62,7 @@ pub struct PhaseReport {
     /// Its heading.
     pub title: String,
     /// How long it took, in seconds.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", serialize_with = "time::seconds")]
     pub took: Duration,
     /// The namespaces at its end.
     pub namespaces: Vec<NamespaceFigures>,
@@ -123,8 +124,4 @@ impl PhaseReport {
     pub fn load(&self, name: &str) -> Option<&load::Report> {
         self.loads.iter().find(|figures| figures.name == name).map(|figures| &figures.report)
     }
-}
-
-fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((time.as_secs_f64() * 1000.0).round() / 1000.0)
 }
