@@ -1,6 +1,7 @@
 //! `ctkeeper doctor` on the real kernel: for every finding the experiment that raises it, and the
 //! nearest healthy state, which must not.
 
+mod docker;
 mod expectations;
 mod files;
 mod host;
@@ -32,6 +33,14 @@ const PROXY: &[Need] = &[
     Need::Program("haproxy", "haproxy"),
     Need::Program("conntrack", "conntrack"),
 ];
+const DOCKER: &[Need] = &[
+    Need::Root,
+    Need::Conntrack,
+    Need::Program("nft", "nftables"),
+    Need::Program("conntrack", "conntrack"),
+    Need::Program("dockerd", "docker.io"),
+    Need::Program("busybox", "busybox-static"),
+];
 const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
 const NOBODY: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("setpriv", "util-linux")];
 
@@ -43,6 +52,7 @@ fn main() -> ExitCode {
         Case { name: "idle_established", needs: KERNEL, run: table::idle_established },
         Case { name: "why_tracked", needs: RULES, run: table::why_tracked },
         Case { name: "expectations_full", needs: RULES, run: expectations::expectations_full },
+        Case { name: "tracked_twice", needs: DOCKER, run: docker::tracked_twice },
         Case { name: "two_entries", needs: PROXY, run: pairs::two_entries },
         Case { name: "second_wall_and_memory", needs: KERNEL, run: host::second_wall_and_memory },
         Case { name: "unlimited", needs: KERNEL, run: host::unlimited },

@@ -131,7 +131,14 @@ fn ask(to: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-fn link(a: &Namespace, at_a: &str, b: &Namespace, at_b: &str, name: &str) -> anyhow::Result<()> {
+/// A cable between two namespaces.
+pub(crate) fn link(
+    a: &Namespace,
+    at_a: &str,
+    b: &Namespace,
+    at_b: &str,
+    name: &str,
+) -> anyhow::Result<()> {
     let peer = ["type", "veth", "peer", "name", name, "netns", b.name()];
     a.run("ip", &[&["link", "add", "eth0"], &peer[..]].concat())?;
     for (namespace, device, address) in [(a, "eth0", at_a), (b, name, at_b)] {
