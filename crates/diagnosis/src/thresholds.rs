@@ -27,8 +27,8 @@ pub struct Thresholds {
     pub locked_share: f64,
     /// `soft` speaks when at most this share of the entries is assured.
     pub soft_share: f64,
-    /// `snat-ports` calls the ports of a translated address used up, towards one destination, when
-    /// at least this share of those that there are may be in use.
+    /// `snat-ports` speaks of refusals when at least this share of the ports that an address has
+    /// towards one destination may be in use: the first searches fail at 0.6 (measured).
     pub snat_ports_used: f64,
     /// `snat-ports` asks for at least so many ports tried and found taken for each packet refused
     /// (four times as many where no group that is used up was seen).
@@ -92,7 +92,7 @@ impl Default for Thresholds {
             room_share: 0.50,
             locked_share: 0.80,
             soft_share: 0.50,
-            snat_ports_used: 0.90,
+            snat_ports_used: 0.55,
             snat_searches: 8.0,
             clash_warning: 0.1,
             invalid_note: 20.0,

@@ -119,7 +119,18 @@ fn a_whole_range_is_seen_through_a_sample() {
     });
     assert_eq!(ids(&snat), [("snat-ports", Severity::Critical)]);
     let found = finding(&snat, "snat-ports");
-    assert!(found.summary.contains("about 64,000 of 64,5"), "{found:?}");
+    assert!(found.summary.contains("about 64,000 of 64,600 ports"), "{found:?}");
+}
+
+/// The search gives up while a third of the ports is free.
+#[test]
+fn a_search_that_fails_early_is_a_warning() {
+    let early = with(|n| {
+        (n.count, n.rates) = (86_742, refused(12, 30_575));
+        n.sample = sample(5000, false, &[group(2650, 1040, 65_500), group(280, 32_800, 60_900)]);
+    });
+    assert_eq!(ids(&early), [("snat-ports", Severity::Warning)]);
+    assert!(finding(&early, "snat-ports").remedies[0].effect.contains("fully-random"));
 }
 
 /// A range so small that the kernel does not count its search.

@@ -1,6 +1,7 @@
 //! What the experiments stand on: a namespace with clients, traffic in the background, and the
 //! question which causes speak.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,18 +85,23 @@ pub(crate) fn sink(namespace: &Namespace, address: SocketAddr) -> anyhow::Result
     Ok(namespace.enter(|| UdpSocket::bind(address))??)
 }
 
-/// New UDP flows: each from the next of 200 clients, from ports that the kernel chooses, to the
-/// next of the destinations.
+/// One new UDP flow from the calling thread's namespace: from the next of 200 clients, from a port
+/// that the kernel chooses, to the next of the destinations.
+pub(crate) fn one_flow(number: u32, destinations: &[SocketAddr]) -> io::Result<()> {
+    let from = SocketAddr::new(client(1 + (number % 200) as u8), 0);
+    let to = destinations[number as usize % destinations.len()];
+    UdpSocket::bind(from)?.send_to(b"x", to).map(drop)
+}
+
+/// New UDP flows, so many a second.
 pub(crate) fn udp_flows(
     namespace: &Namespace,
     rate: u32,
     destinations: &'static [SocketAddr],
 ) -> anyhow::Result<Background> {
     Background::start(namespace, rate, move |number| {
-        let from = SocketAddr::new(client(1 + (number % 200) as u8), 0);
-        let to = destinations[number as usize % destinations.len()];
         // A refused datagram is what some experiments are about.
-        let _ = UdpSocket::bind(from).and_then(|socket| socket.send_to(b"x", to));
+        let _ = one_flow(number, destinations);
     })
 }
 

@@ -19,6 +19,11 @@ const RULES: &[Need] = &[
 fn main() -> ExitCode {
     harness(&[
         Case { name: "snat_ports", needs: RULES, run: walls::snat_ports },
+        Case {
+            name: "snat_ports_of_a_busy_gateway",
+            needs: RULES,
+            run: walls::snat_ports_of_a_busy_gateway,
+        },
         Case { name: "clash", needs: RULES, run: walls::clash },
         Case { name: "settled_clashes", needs: RULES, run: walls::settled_clashes },
         Case { name: "early_drop", needs: RULES, run: traffic::early_drop },

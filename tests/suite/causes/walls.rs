@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use ctkeeper_lab::{Clash, Clashed, Rivals};
-use ctkeeper_tests::Namespace;
+use ctkeeper_tests::{HostValues, Namespace, ensure_harmless};
 
 use crate::ground::{
-    SERVER, client, clients_and_servers, ensure_none, ensure_only, evidence, look, sink, udp_flows,
+    SERVER, client, clients_and_servers, ensure_none, ensure_only, evidence, look, one_flow, sink,
+    udp_flows,
 };
 
 const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER), 53);
@@ -49,6 +50,56 @@ pub(crate) fn snat_ports() -> anyhow::Result<()> {
     ensure!(named("translated_to") == "10.9.0.1", "{:#}", report.0);
     ensure!(named("destination") == "udp 10.9.0.2:53", "{:#}", report.0);
     ensure!(named("ports_used") == 100 && named("ports_available") == 100, "{:#}", report.0);
+    Ok(())
+}
+
+/// Every port of an address towards one destination, among as many flows to others: what a sample
+/// of one entry in twenty tells of it.
+pub(crate) fn snat_ports_of_a_busy_gateway() -> anyhow::Result<()> {
+    const OTHERS: u32 = 40_000;
+    let _host = HostValues::lock()?;
+    ensure_harmless(u64::from(OTHERS) + 66_000)?;
+    let namespace = clients_and_servers()?;
+    namespace.nft(
+        "table ip translation {\n chain out {\n type nat hook postrouting priority srcnat\n \
+         ip saddr 10.8.0.0/24 snat to 10.9.0.1\n }\n}\n",
+    )?;
+    let _sink = sink(&namespace, SocketAddr::from(([0, 0, 0, 0], 53)))?;
+    namespace.enter(|| (0..OTHERS).for_each(|number| drop(one_flow(number, &MANY))))?;
+    // Healthy neighbour: a busy gateway, whose search meets taken ports.
+    let flows = udp_flows(&namespace, 1000, &MANY)?;
+    ensure_none(&look(&namespace)?)?;
+    drop(flows);
+
+    // The search gives up long before the end.
+    until_refused(&namespace, 50)?;
+    let flows = udp_flows(&namespace, 1000, std::slice::from_ref(&DNS))?;
+    let report = look(&namespace)?;
+    ensure_only(&report, "snat-ports", "warning")?;
+    let used = evidence(&report, "snat-ports", "ports_used").and_then(serde_json::Value::as_u64);
+    ensure!(used > Some(35_000) && used < Some(58_000), "{:#}", report.0);
+    drop(flows);
+
+    until_refused(&namespace, 2000)?;
+    let _flows = udp_flows(&namespace, 1000, std::slice::from_ref(&DNS))?;
+    let report = look(&namespace)?;
+    ensure_only(&report, "snat-ports", "critical")?;
+    let named = |name| evidence(&report, "snat-ports", name).cloned().unwrap_or_default();
+    ensure!(named("destination") == "udp 10.9.0.2:53", "{:#}", report.0);
+    let used = named("ports_used").as_u64().unwrap_or_default();
+    let available = named("ports_available").as_u64().unwrap_or_default();
+    ensure!((57_000..=65_536).contains(&used), "{:#}", report.0);
+    ensure!((64_000..=65_536).contains(&available), "{:#}", report.0);
+    Ok(())
+}
+
+/// New flows until so many of them have been refused.
+fn until_refused(namespace: &Namespace, refused: usize) -> anyhow::Result<()> {
+    let last = namespace.enter(|| {
+        let mut flows = (0..80_000).map(|number| one_flow(number, std::slice::from_ref(&DNS)));
+        flows.by_ref().filter(Result::is_err).nth(refused)
+    })?;
+    ensure!(last.is_some(), "80,000 flows and not {refused} refused");
     Ok(())
 }
 

@@ -17,15 +17,22 @@ pub(super) const SNAT_PORTS: Rule = Rule {
     explanation: Explanation {
         why: "Translated connections to one destination (address, port, protocol) each need a port \
               of the translation address for themselves: 64,512 of them as a rule, fewer where the \
-              rule names a range. When they are used up the kernel tries up to 240 ports, finds \
-              each taken, and drops the packet. Other destinations work, so does everything that \
-              is not translated, and the table may be nearly empty. Nothing is logged.",
+              rule names a range. A client's own port is kept while it is free; else the kernel \
+              tries up to 240 others in four runs side by side and, finding each taken, drops the \
+              packet. That begins long before the last port is taken, as the clients' own ports \
+              lie in one block: measured on Linux 6.18, the first refusals come at 60 % of the \
+              range, one in twenty-five new flows is refused at 90 %, nearly all at the end. Other \
+              destinations work, so does everything that is not translated, and the table may be \
+              nearly empty. Nothing is logged.",
         evidence: "insert_failed and drop move together while chaintoolong does not, and a sample \
-                   holds a group of translated entries, same address and destination, that uses up \
-                   the ports between its lowest and its highest; or `found` (ports tried and \
-                   taken) moves dozens of times as fast. Entries in TIME_WAIT count: each holds \
-                   its port for two minutes.",
-        remedies: "More addresses to translate to (snat to 192.0.2.1-192.0.2.8), each brings as \
+                   holds a group of translated entries, same address and destination, that has \
+                   most of the ports between its lowest and its highest in use while `found` \
+                   (ports tried and taken) moves much faster than packets are refused. Where the \
+                   sample shows no such group, long searches and steady refusals must do. Entries \
+                   in TIME_WAIT count: each holds its port for two minutes.",
+        remedies: "`fully-random` at the rule that translates (iptables --random-fully) has ports \
+                   chosen all over the range: the first refusals then come at 90 % (measured). \
+                   More addresses to translate to (snat to 192.0.2.1-192.0.2.8), each brings as \
                    many ports; or a wider range of ports. More destination addresses. Fewer \
                    connections: keep-alive, pools, HTTP/2 towards that destination. A way without \
                    translation where routing allows it.",
@@ -33,9 +40,8 @@ pub(super) const SNAT_PORTS: Rule = Rule {
                 nf_conntrack_tcp_timeout_time_wait frees ports sooner, but only of connections \
                 closed from then on, and the far end may still hold the old one and answer a \
                 reused port with a reset; newer kernels (6.12 does, 6.1 does not) reuse such ports \
-                by themselves when it is safe. fully-random spreads the choice and adds no port. \
-                net.ipv4.ip_local_port_range is for the host's own connections, not for translated \
-                ones.",
+                by themselves when it is safe. net.ipv4.ip_local_port_range is for the host's own \
+                connections, not for translated ones.",
     },
 };
 
@@ -67,6 +73,8 @@ pub(super) const CLASH: Rule = Rule {
 /// Within this many ports the kernel's search may look at each without counting it in `found`
 /// (`nf_nat_used_tuple_harder`, `nf_nat_core.c`, Linux 6.12: the last 32 of an attempt).
 const UNCOUNTED_SEARCH: u64 = 48;
+/// With this share of the ports in use nearly every search fails.
+const NONE_LEFT: f64 = 0.9;
 /// Without a group that is used up so many times as much of either sign must do.
 const BLIND: f64 = 4.0;
 /// The rate of refusals is taken over at least this long.
@@ -166,21 +174,32 @@ impl<'a> Refusals<'a> {
 
     fn named(&self, context: &Context<'_>, group: &PortGroup, usage: PortUse) -> Finding {
         let (from, to) = (group.translated_to, group.destination);
-        let about = if self.is_exact() { "" } else { "about " };
-        self.ports(context, Severity::Critical)
+        // A sample's numbers are no better than this.
+        let (about, unit) = if self.is_exact() { ("", 1) } else { ("about ", 100) };
+        let rounded = |ports: u64| count((ports + unit / 2) / unit * unit);
+        let gone = usage.share_at_most() >= NONE_LEFT;
+        let severity = if gone { Severity::Critical } else { Severity::Warning };
+        self.ports(context, severity)
             .summary(format!(
                 "namespace {}: {about}{} of {} ports of {from} are in use towards {to}; {} in the \
                  last {}{}.",
                 self.namespace.label(),
-                count(usage.used),
-                count(usage.available),
+                rounded(usage.used),
+                rounded(usage.available),
                 counted(self.packets, "packet refused", "packets refused"),
                 duration(window(self.rates)),
                 self.translators(),
             ))
             .meaning(format!(
-                "New translated connections to {to} hang; other destinations work. The table has \
-                 room: a higher limit does not help."
+                "{} The table has room: a higher limit does not help.",
+                if gone {
+                    format!("New translated connections to {to} hang; other destinations work.")
+                } else {
+                    format!(
+                        "The kernel gives up its search before every port is taken: some new \
+                         connections to {to} begin late, and more will."
+                    )
+                }
             ))
             .evidence("translated_to", from.to_string())
             .evidence("destination", to.to_string())
@@ -214,12 +233,9 @@ impl<'a> Refusals<'a> {
         let recent = is_recent(context, self.rates);
         let severity = if recent { now } else { Severity::Warning };
         let pace = pace(context, self.rates, self.packets, "packets");
-        let headline = if recent {
-            format!("address translation has no free port: {pace} refused")
-        } else {
-            format!("address translation had no free port: {pace} refused")
-        };
-        self.finding(SNAT_PORTS.id, severity).headline(headline)
+        let found = if recent { "finds" } else { "found" };
+        self.finding(SNAT_PORTS.id, severity)
+            .headline(format!("address translation {found} no free port: {pace} refused"))
     }
 
     fn clashed(&self, context: &Context<'_>) -> Finding {
@@ -291,10 +307,12 @@ fn list_rules(namespace: &Namespace) -> Option<String> {
 const WHOLE_RANGE: u64 = 60_000;
 
 fn more_ports(usage: PortUse) -> &'static str {
-    if usage.available >= WHOLE_RANGE {
-        "find the rule that translates; it uses every port there is: give it more addresses"
-    } else {
+    if usage.available < WHOLE_RANGE {
         "find the rule that translates; give it a wider range of ports, or more addresses"
+    } else if usage.share_at_most() < NONE_LEFT {
+        "find the rule that translates; add fully-random, then more addresses"
+    } else {
+        "find the rule that translates; it uses every port there is: give it more addresses"
     }
 }
 
