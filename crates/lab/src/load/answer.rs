@@ -284,6 +284,9 @@ impl Chunks {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::any;
+
     use super::*;
 
     const WHOLE: Reading = Reading::Whole { stays: true };
@@ -345,6 +348,35 @@ mod tests {
                 Reading::Nonsense,
                 "{text:.60}"
             );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn chunks_may_be_cut_anywhere(sizes in vec(1..300_usize, 0..6), cuts in vec(1..80_usize, 1..9)) {
+            let mut text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for size in sizes {
+                text.extend(format!("{size:x}\r\n{}\r\n", "\n".repeat(size)).into_bytes());
+            }
+            text.extend(b"0\r\n\r\n");
+            let (mut answer, mut rest, mut cuts) = (Answer::Head(Vec::new()), &text[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, later) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                let expected = if later.is_empty() { WHOLE } else { Reading::Unfinished };
+                assert_eq!(answer.read(piece), expected);
+                rest = later;
+            }
+        }
+
+        #[test]
+        fn whatever_comes_is_read_without_a_panic(pieces in vec(vec(any::<u8>(), 0..40), 0..9), head: bool) {
+            let mut answer = Answer::Head(Vec::new());
+            if head {
+                answer.read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            }
+            for piece in pieces {
+                answer.read(&piece);
+            }
         }
     }
 

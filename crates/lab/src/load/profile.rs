@@ -271,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_reads_as_it_is_documented() {
+        let page = include_str!("../load.rs");
+        let rows = page.lines().filter_map(|line| {
+            line.split_once("| `{ kind = ")?.1.split_once("` |").map(|(row, _)| row.to_owned())
+        });
+        let rows: Vec<_> = rows.collect();
+        assert_eq!(rows.len(), 8, "{rows:?}");
+        for row in rows {
+            let traffic = format!("traffic = {{ kind = {row}");
+            let text = format!("targets = [\"10.77.1.1:80\"]\nrate = 10\n{traffic}");
+            read(&text).map_err(|error| format!("{text}: {error}")).unwrap().check().unwrap();
+            // A field that is not there.
+            let wrong = text.replace(" }", ", spped = 1 }");
+            assert!(read(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn time_is_bounded_even_if_nothing_is_said() {
         let text = HELD.replace("count = 10_000", "");
         assert_eq!(read(&text).unwrap().span(), DEFAULT_DURATION);
