@@ -41,7 +41,7 @@ pub fn clean() -> Result<Cleaned, LabError> {
     // After the namespaces: what they held may need the buckets that were raised.
     let host_values = host_values::restore_leftovers()?;
     for pid in owner::with_folders() {
-        if !owner::is_alive(pid) {
+        if owner::has_ended(pid) {
             owner::remove_folder(pid);
         }
     }
@@ -67,7 +67,7 @@ pub(crate) fn remove_namespaces() -> Result<(Vec<String>, Vec<u32>), LabError> {
 fn leftovers() -> Vec<String> {
     let entries = fs::read_dir(namespace::FOLDER).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let dead = |name: &String| namespace::owner(name).is_some_and(|pid| !owner::is_alive(pid));
+    let dead = |name: &String| namespace::owner(name).is_some_and(owner::has_ended);
     let mut names: Vec<_> = names.filter(dead).collect();
     names.sort_unstable();
     names

@@ -112,11 +112,13 @@ impl<'a> Filler<'a> {
                 return Err(self.cannot("there is no limit: nf_conntrack_max is 0"));
             }
             let missing = limit.saturating_sub(places).saturating_sub(count);
-            if missing == 0 && count + places > limit {
+            let made = self.next - first;
+            if missing == 0 && count + places > limit && made == 0 {
                 return Err(self.cannot("there are more entries than that already"));
             }
+            // Traffic may have taken a few places more by now.
             if missing == 0 {
-                return Ok(self.next - first);
+                return Ok(made);
             }
             match self.add(missing) {
                 // Traffic took the last places first.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::LabError;
+use crate::{LabError, clean};
 
 const FOLDER: &str = "/run/ctkeeper-lab";
 const STARTED: &str = "started";
@@ -34,8 +34,11 @@ impl Claim {
         let pid = std::process::id();
         let folder = folder_of(pid);
         let failed = || LabError::system("make", folder.display().to_string());
-        // One left by an earlier process of this number goes first.
-        let _ = fs::remove_dir_all(&folder);
+        if folder.exists() {
+            // Left by an earlier process of this number, as what it made may be.
+            clean::remove_namespaces()?;
+            let _ = fs::remove_dir_all(&folder);
+        }
         fs::create_dir_all(&folder).map_err(failed())?;
         let started = started(pid).unwrap_or_default();
         // Renamed into place: half a file would say that the owner is gone.
@@ -62,11 +65,19 @@ impl Drop for Claim {
     }
 }
 
-/// Whether the process that owns things under this number still runs.
-pub(crate) fn is_alive(pid: u32) -> bool {
-    let Some(running) = started(pid) else { return false };
-    let noted = fs::read_to_string(folder_of(pid).join(STARTED)).ok();
-    noted.and_then(|text| text.trim().parse().ok()).is_none_or(|noted: u64| noted == running)
+/// Whether a process has left a folder under this number and has ended since. Without a folder
+/// nothing is known, and what has such a number in its name may be somebody else's.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    let folder = folder_of(pid);
+    let noted = fs::read_to_string(folder.join(STARTED)).ok();
+    let noted = noted.and_then(|text| text.trim().parse::<u64>().ok());
+    folder.exists()
+        && match (started(pid), noted) {
+            (None, _) => true,
+            // It is about to write when it started.
+            (Some(_), None) => false,
+            (Some(running), Some(noted)) => running != noted,
+        }
 }
 
 /// Numbers of the processes that have left a folder.
@@ -122,6 +133,6 @@ mod tests {
         let own = started(std::process::id()).unwrap();
         let first = started(1).unwrap();
         assert!(own > first, "{own} {first}");
-        assert!(is_alive(std::process::id()) && !is_alive(u32::MAX / 2));
+        assert!(!has_ended(std::process::id()) && !has_ended(u32::MAX / 2));
     }
 }

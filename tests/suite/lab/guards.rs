@@ -193,28 +193,35 @@ pub(crate) fn clean_up_on_signals() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Any run of the lab on this host may come first and clean; what is gone is gone either way.
+const TRIES: usize = 5;
+
 pub(crate) fn the_next_run_cleans_after_kill_9() -> anyhow::Result<()> {
+    for _ in 0..TRIES {
+        if kill_and_clean()? {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("clean never says what it has removed")
+}
+
+/// Whether it was this process that cleaned.
+fn kill_and_clean() -> anyhow::Result<bool> {
     let mut victim = Victim::start()?;
     let raised = limit()?;
     ensure!(victim.end("-KILL")?.is_none(), "it has an exit code");
-    let there = victim.traces.names.iter().all(|name| Path::new("/run/netns").join(name).exists());
-    ensure!(there, "the namespaces are gone before anybody cleaned");
     let end = Instant::now() + SOON;
     while is_asleep(victim.traces.process) {
         ensure!(Instant::now() < end, "its child outlived it");
         thread::sleep(Duration::from_millis(5));
     }
     let cleaned = clean()?;
-    for name in &victim.traces.names {
-        ensure!(cleaned.namespaces.contains(name), "{name} is not among {cleaned:?}");
-    }
-    ensure!(cleaned.host_values.is_some_and(|values| values.limit + MORE == raised));
     victim.traces.ensure_gone()?;
     victim.traces.ensure_folder_gone()?;
-    ensure!(limit()? + MORE == raised, "the limit was not put back");
+    let named = victim.traces.names.iter().all(|name| cleaned.namespaces.contains(name));
     let again = clean()?;
     ensure!(victim.traces.names.iter().all(|name| !again.namespaces.contains(name)), "{again:?}");
-    Ok(())
+    Ok(named && cleaned.host_values.is_some_and(|values| values.limit + MORE == raised))
 }
 
 pub(crate) fn the_living_are_left_alone() -> anyhow::Result<()> {
@@ -224,6 +231,17 @@ pub(crate) fn the_living_are_left_alone() -> anyhow::Result<()> {
     ensure!(victim.traces.are_all_there(), "a living run was cleaned");
     ensure!(limit()? == raised, "a living run's limit was put back");
     ensure!(HostValues::try_lock()?.is_none(), "two hold the host's values");
+    Ok(())
+}
+
+pub(crate) fn names_alone_prove_nothing() -> anyhow::Result<()> {
+    // Nobody has left a note for this number, which no process can have (/proc/sys/kernel/pid_max
+    // is 4,194,304 at most): a namespace that happens to be called so is not the lab's to remove.
+    let named = Namespace::existing("ctk-9999999-0");
+    ensure!(Command::new("ip").args(["netns", "add", named.name()]).status()?.success());
+    let cleaned = clean()?;
+    ensure!(named.path().exists(), "it was removed");
+    ensure!(!cleaned.namespaces.iter().any(|name| name == named.name()), "{cleaned:?}");
     Ok(())
 }
 

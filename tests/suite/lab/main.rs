@@ -29,6 +29,11 @@ const CASES: &[Case] = &[
         run: guards::the_living_are_left_alone,
     },
     Case {
+        name: "guards::names_alone_prove_nothing",
+        needs: NEEDS,
+        run: guards::names_alone_prove_nothing,
+    },
+    Case {
         name: "guards::a_reused_process_number_is_no_owner",
         needs: NEEDS,
         run: guards::a_reused_process_number_is_no_owner,

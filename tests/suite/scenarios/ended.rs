@@ -164,19 +164,30 @@ pub(crate) fn interrupted() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Any run of the lab on this host may come first and clean; what is gone is gone either way.
+const TRIES: usize = 5;
+
 pub(crate) fn killed() -> anyhow::Result<()> {
     let _alone = crate::alone();
+    for _ in 0..TRIES {
+        if kill_and_clean()? {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("lab clean never says what it has removed")
+}
+
+/// Whether it was this `lab clean` that cleaned.
+fn kill_and_clean() -> anyhow::Result<bool> {
     let before = values_at_rest()?;
     let mut started = Run::start(Stdio::null())?;
     ensure!(started.proxies() == 2, "{} HAProxy processes", started.proxies());
     started.signal("-KILL")?;
-    ensure!(started.namespaces().len() == 2, "{:?}", started.namespaces());
     let cleaned = run(&mut ctkeeper(&["lab", "clean"]))?;
     ensure!(cleaned.code == Some(0), "{cleaned:?}");
+    started.ensure_nothing_left(before)?;
     let names = format!("ctk-{0}-client, ctk-{0}-server", started.child.id());
-    ensure!(cleaned.stdout.contains(&names), "{cleaned:?}");
-    ensure!(cleaned.stdout.contains("Put back the limit"), "{cleaned:?}");
-    started.ensure_nothing_left(before)
+    Ok(cleaned.stdout.contains(&names) && cleaned.stdout.contains("Put back the limit"))
 }
 
 /// Wherever it is killed, the next one cleans: while namespaces are made, HAProxy starts, `fix`
