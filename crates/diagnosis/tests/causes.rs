@@ -246,6 +246,8 @@ fn evictions_that_do_not_suffice_stand_beside_the_refusals() {
         ids(&flooded),
         [("table-full", Severity::Critical), ("early-drop", Severity::Warning)]
     );
+    let full = finding(&flooded, "table-full");
+    assert!(full.meaning.contains("about 73.9 % of the new connections"), "{full:?}");
     // A full table of established connections in which a few were evicted is full, no more.
     let full = with(|n| {
         flood(n, 3, 600);

@@ -26,6 +26,12 @@ fn main() -> ExitCode {
         },
         Case { name: "clash", needs: RULES, run: walls::clash },
         Case { name: "settled_clashes", needs: RULES, run: walls::settled_clashes },
+        Case { name: "table_full", needs: RULES, run: traffic::table_full },
+        Case {
+            name: "refusals_beside_evictions",
+            needs: RULES,
+            run: traffic::refusals_beside_evictions,
+        },
         Case { name: "early_drop", needs: RULES, run: traffic::early_drop },
         Case { name: "invalid_packets", needs: RULES, run: traffic::invalid_packets },
     ])

@@ -13,6 +13,7 @@ use crate::ground::{
     udp_flows,
 };
 
+const LIVING: Filling = Filling::Established { timeout: 431_990 };
 const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(SERVER), 53);
 
 /// Half-open connections at the limit, and new flows.
@@ -39,6 +40,32 @@ pub(crate) fn early_drop() -> anyhow::Result<()> {
     let to = evidence(&report, "early-drop", "destination").context("no destination")?;
     ensure!(to == "tcp 10.77.0.1:443", "{:#}", report.0);
     Ok(())
+}
+
+/// Refusals beside evictions: a table of established connections, one in ten of them half-open.
+pub(crate) fn refusals_beside_evictions() -> anyhow::Result<()> {
+    let host = HostValues::lock()?;
+    let namespace = clients_and_servers()?;
+    namespace.track()?;
+    let _sink = sink(&namespace, DNS)?;
+    let limit = host.limit();
+    fill(&namespace, 0, limit - limit / 10, LIVING)?;
+    fill(&namespace, limit, limit + limit / 10, Filling::HalfOpen)?;
+    let _flows = udp_flows(&namespace, 1000, std::slice::from_ref(&DNS))?;
+    let report = look(&namespace)?;
+    report.ensure("table-full", "critical")?;
+    report.ensure("early-drop", "warning")
+}
+
+/// Nothing to evict.
+pub(crate) fn table_full() -> anyhow::Result<()> {
+    let host = HostValues::lock()?;
+    let namespace = clients_and_servers()?;
+    namespace.track()?;
+    let _sink = sink(&namespace, DNS)?;
+    fill(&namespace, 0, host.limit(), LIVING)?;
+    let _flows = udp_flows(&namespace, 1000, std::slice::from_ref(&DNS))?;
+    ensure_only(&look(&namespace)?, "table-full", "critical")
 }
 
 /// A server that answers each byte, over loopback.

@@ -8,7 +8,7 @@ use ctkeeper_snapshot::{Namespace, Rates};
 
 use super::pace::pace;
 use super::room::room_for;
-use super::traffic::lives_on_evictions;
+use super::traffic::{evictions, lives_on_evictions};
 use super::{Explanation, Rule};
 use crate::context::{Context, refused};
 use crate::{Finding, Severity};
@@ -86,13 +86,23 @@ fn full_now(context: &Context<'_>, namespace: &Namespace, rates: &Rates, refused
             of_limit(namespace),
             held(context, namespace)
         ))
-        .meaning(
-            "The first packet of every new connection is dropped: clients hang and retry. \
-             Connections that stand are not touched, so logs and error rates stay green.",
-        )
+        .meaning(format!(
+            "The first packet of {} is dropped: clients hang and retry. Connections that stand are \
+             not touched, so logs and error rates stay green.",
+            losers(context, namespace, refused)
+        ))
         .evidence("refused_packets", refused)
         .evidence("window_ms", rates.window_ms);
     with_numbers(finding, namespace).remedy(RAISE.0, RAISE.1)
+}
+
+/// `every new connection`, or how many where others get a place by eviction.
+fn losers(context: &Context<'_>, namespace: &Namespace, refused: u64) -> String {
+    if !lives_on_evictions(context, namespace) {
+        return "every new connection".to_owned();
+    }
+    let placed = evictions(namespace) as f64;
+    format!("about {} of the new connections", percent(refused as f64 / (refused as f64 + placed)))
 }
 
 fn was_full(namespace: &Namespace, rates: &Rates, refused: u64) -> Finding {

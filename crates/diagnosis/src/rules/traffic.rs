@@ -88,7 +88,8 @@ pub(super) fn lives_on_evictions(context: &Context<'_>, namespace: &Namespace) -
     evicted > 0 && (evicted >= refused(namespace) || is_soft(context, namespace))
 }
 
-fn evictions(namespace: &Namespace) -> u64 {
+/// Entries evicted since the last look.
+pub(super) fn evictions(namespace: &Namespace) -> u64 {
     namespace.rates.as_ref().map_or(0, |rates| rates.moved(Statistic::EarlyDrop))
 }
 
@@ -108,9 +109,9 @@ fn evicting(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     let severity = if recent { Severity::Warning } else { Severity::Note };
     let pace = pace(context, rates, evicted, "entries");
     let headline = if recent {
-        format!("the table is full; to make room the kernel evicts {pace}")
+        format!("the table is full and lives on evictions, {pace}")
     } else {
-        format!("the table was full: the kernel evicted {pace}")
+        format!("the table was full and lived on evictions, {pace}")
     };
     let finding = Finding::new(EARLY_DROP.id, severity, namespace.into())
         .headline(headline)
@@ -219,7 +220,10 @@ fn invalid(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     let packets = rates.moved(Statistic::Invalid);
     let severity = invalid_severity(context, namespace, rates.per_second(packets as f64))?;
     let finding = Finding::new(INVALID_PACKETS.id, severity, namespace.into())
-        .headline(format!("{} belong to no connection", pace(context, rates, packets, "packets")))
+        .headline(format!(
+            "many packets belong to no connection, {}",
+            pace(context, rates, packets, "packets")
+        ))
         .summary(format!(
             "namespace {}: {} were INVALID in the last {}, beside {}{}.",
             namespace.label(),

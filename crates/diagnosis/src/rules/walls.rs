@@ -233,9 +233,10 @@ impl<'a> Refusals<'a> {
         let recent = is_recent(context, self.rates);
         let severity = if recent { now } else { Severity::Warning };
         let pace = pace(context, self.rates, self.packets, "packets");
-        let found = if recent { "finds" } else { "found" };
-        self.finding(SNAT_PORTS.id, severity)
-            .headline(format!("address translation {found} no free port: {pace} refused"))
+        let are = if recent { "are" } else { "were" };
+        self.finding(SNAT_PORTS.id, severity).headline(format!(
+            "no free port for address translation: new connections {are} refused, {pace}"
+        ))
     }
 
     fn clashed(&self, context: &Context<'_>) -> Finding {
