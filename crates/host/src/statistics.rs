@@ -8,7 +8,9 @@ use ctkeeper_snapshot::{Gap, GapKind};
 
 use crate::read;
 
-const FILE: &str = "/proc/net/stat/nf_conntrack";
+/// Not `/proc/net`, which is the namespace of the process's first thread, wherever the caller's has
+/// gone (`proc_self_get_link`, `fs/proc/self.c`, Linux 6.12).
+const FILE: &str = "/proc/thread-self/net/stat/nf_conntrack";
 
 /// The counters of the calling thread's namespace by CPU.
 ///
