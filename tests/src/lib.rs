@@ -7,8 +7,10 @@
 mod binary;
 mod doctor;
 mod harness;
+mod matrix;
 
 pub use binary::{Output, ctkeeper, ctkeeper_path, run};
 pub use ctkeeper_lab::{Filling, HostValues, Namespace, ensure_harmless, fill, filled};
 pub use doctor::{Report, doctor, report_of};
 pub use harness::{Case, Need, main};
+pub use matrix::Matrix;

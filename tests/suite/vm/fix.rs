@@ -6,7 +6,7 @@ use crate::story::{Story, play};
 use xtask::vm::Kernel;
 
 /// After both commands of the seed: the limit runs already, what is missing are buckets and files.
-pub(crate) fn on_stable() -> anyhow::Result<()> {
+pub(crate) fn on_6_1() -> anyhow::Result<()> {
     let echo = "echo 600000 > /proc/sys/net/netfilter/nf_conntrack_max\n";
     let fix = "step fix ctkeeper fix --yes\n";
     let boot = format!("{START}{LINE}{echo}{BEFORE}{fix}{AFTER}{CROWDED}");
@@ -18,7 +18,7 @@ pub(crate) fn on_stable() -> anyhow::Result<()> {
 }
 
 /// After the seed's line only: a limit that needs a quarter of the memory is refused, then allowed.
-pub(crate) fn on_newer() -> anyhow::Result<()> {
+pub(crate) fn on_6_12() -> anyhow::Result<()> {
     let allowed = "step fix ctkeeper fix --yes --target 600k --memory-share 40%\n";
     let boot = format!("{START}{LINE}{BEFORE}{REFUSED}{allowed}{AFTER}");
     let story = play("fix", Kernel::Linux6_12, 1024, &[&boot, HELD, KEPT, UNDONE])?;

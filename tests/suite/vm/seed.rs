@@ -8,12 +8,12 @@ use crate::story::{Story, play};
 use xtask::vm::Kernel;
 
 /// On 512 MiB the kernel chooses 4,096 entries; the seed's limit needs over half of the memory.
-pub(crate) fn on_stable() -> anyhow::Result<()> {
+pub(crate) fn on_6_1() -> anyhow::Result<()> {
     on(Kernel::Linux6_1, 512, 4096, "warning")
 }
 
 /// The seed's own machine: "a VM with just 1GB memory".
-pub(crate) fn on_newer() -> anyhow::Result<()> {
+pub(crate) fn on_6_12() -> anyhow::Result<()> {
     on(Kernel::Linux6_12, 1024, 8192, "note")
 }
 

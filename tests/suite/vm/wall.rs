@@ -5,11 +5,11 @@ use anyhow::{Context, ensure};
 use crate::story::{Story, play};
 use xtask::vm::Kernel;
 
-pub(crate) fn on_stable() -> anyhow::Result<()> {
+pub(crate) fn on_6_1() -> anyhow::Result<()> {
     on(Kernel::Linux6_1)
 }
 
-pub(crate) fn on_newer() -> anyhow::Result<()> {
+pub(crate) fn on_6_12() -> anyhow::Result<()> {
     on(Kernel::Linux6_12)
 }
 

@@ -3,6 +3,8 @@
 # after them, in the order of their units (systemd-sysctl.service comes after
 # systemd-modules-load.service, nftables.service after both). Then come the steps of this boot.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_COLOR=0
+# As systemd sets it for services; the kernel's own is 4,096.
+ulimit -n 524288
 /bin/busybox mount -t tmpfs tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /tmp

@@ -22,7 +22,7 @@ use anyhow::{Context, bail, ensure};
 use crate::build;
 use cache::{Cache, Request};
 pub use guest::Guest;
-pub use machine::{Bounds, Machine};
+pub use machine::{Bounds, Hardware, Machine};
 pub use shell::shell;
 
 /// What `cargo xtask vm --help` says at its end.

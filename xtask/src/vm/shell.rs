@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Context;
 use rustix::termios::tcgetwinsize;
 
-use super::{Guest, Kernel, build_programs, machine, store};
+use super::{Guest, Hardware, Kernel, build_programs, machine, store};
 
 /// What the shell's boot does instead of steps.
 const STEPS: &str = include_str!("shell.sh");
@@ -20,7 +20,8 @@ pub fn shell(kernel: Kernel, mebibytes: u32) -> anyhow::Result<()> {
     guest.initramfs(&[("boot-1.sh".to_owned(), STEPS)], &initramfs)?;
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
-    machine::qemu(&mut command, &guest, mebibytes, &initramfs)?;
+    let hardware = Hardware { mebibytes, processors: 1 };
+    machine::qemu(&mut command, &guest, hardware, &initramfs)?;
     command.args(["-append", &machine::kernel_line(&format!("quiet {}", terminal()))]);
     command.args(["-serial", "mon:stdio", "-serial", "null"]);
     println!("booting Linux {}; Ctrl-A X leaves at any time", kernel.release()?);
