@@ -250,6 +250,18 @@ fn loads(out: &mut impl Write, screen: Screen, report: &RunReport) -> io::Result
     table.finish(out)
 }
 
+fn clashes(out: &mut impl Write, report: &RunReport) -> io::Result<()> {
+    for (number, phase) in (1..).zip(&report.phases) {
+        for clash in &phase.clashes {
+            let pairs = counted(clash.pairs.into(), "pair of datagrams", "pairs of datagrams");
+            let refused = count(clash.refused.into());
+            let title = printable(&phase.title);
+            writeln!(out, "\n{number} {title}: {pairs} sent, {refused} datagrams refused")?;
+        }
+    }
+    Ok(())
+}
+
 fn load_row(number: usize, phase: &PhaseReport, figures: &LoadFigures) -> Vec<Cell> {
     let report = &figures.report;
     let ended = report.succeeded + report.failed;
