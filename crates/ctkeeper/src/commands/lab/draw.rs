@@ -141,8 +141,11 @@ pub(super) fn report(
 ) -> io::Result<()> {
     writeln!(out)?;
     namespaces(out, screen, scenario, report)?;
-    writeln!(out)?;
-    loads(out, screen, report)?;
+    if report.phases.iter().any(|phase| !phase.loads.is_empty()) {
+        writeln!(out)?;
+        loads(out, screen, report)?;
+    }
+    clashes(out, report)?;
     outcome(out, screen, report)
 }
 
