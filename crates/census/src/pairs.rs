@@ -12,6 +12,10 @@ const NAMED: usize = 4;
 /// A process's share of an end's sockets from which the entries to that end count as its own.
 const OWN: f64 = 0.5;
 
+/// And of all sockets that begin here, from which every end counts as its own, given so many.
+const NEARLY_ALL: f64 = 0.8;
+const EVIDENCE: u64 = 32;
+
 /// What a process has open.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessSockets {
@@ -32,6 +36,9 @@ pub struct Local {
     pub addresses: HashSet<IpAddr>,
     /// Every connection that a process has: own end, other end.
     pub connected: Vec<(SocketAddr, SocketAddr)>,
+    /// Whether the processes given are all in the namespace that have any socket: then whatever
+    /// begins here is theirs, also where connections are too short to be seen.
+    pub nobody_else: bool,
 }
 
 /// Processes with entries on both sides among `flows`.
@@ -47,9 +54,14 @@ pub fn proxies(flows: &[Flow], local: &Local, processes: Vec<ProcessSockets>) ->
     let everywhere: Listeners =
         groups.iter().flat_map(|group| group.sockets.listening.iter().copied()).collect();
     let to_ends = outgoing(&local.connected, &everywhere);
+    let alone = local.nobody_else && groups.len() == 1;
     let proxy = |group: &Group| {
         let listeners: Listeners = group.sockets.listening.iter().copied().collect();
-        let ends = own_ends(group, &listeners, &everywhere, local, &to_ends);
+        let ends = if alone {
+            Ends::All
+        } else {
+            Ends::These(own_ends(group, &listeners, &everywhere, local, &to_ends))
+        };
         count(group, &listeners, &ends, flows, local)
     };
     let mut proxies: Vec<_> =
@@ -57,6 +69,22 @@ pub fn proxies(flows: &[Flow], local: &Local, processes: Vec<ProcessSockets>) ->
     proxies.sort_by_key(|proxy| (std::cmp::Reverse(proxy.back), proxy.pid));
     proxies.truncate(NAMED);
     proxies
+}
+
+/// Ends to which a group's connections lead.
+#[derive(Debug)]
+enum Ends {
+    All,
+    These(HashSet<SocketAddr>),
+}
+
+impl Ends {
+    fn contains(&self, end: SocketAddr) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(ends) => ends.contains(&end),
+        }
+    }
 }
 
 /// Processes that accept at the same addresses.
@@ -141,7 +169,8 @@ fn outgoing(
     ends
 }
 
-/// The ends to which most connections are the group's own.
+/// The ends to which most connections are the group's own. Where next to all that begin here are,
+/// every end is: of one that few connections lead to none may be among the sockets read.
 fn own_ends(
     group: &Group,
     listeners: &Listeners,
@@ -151,6 +180,10 @@ fn own_ends(
 ) -> HashSet<SocketAddr> {
     let seen = seen_share(group, listeners, local);
     let mut own = outgoing(&group.sockets.connected, everywhere);
+    let (mine, all) = (own.values().sum::<u64>(), to_ends.values().sum::<u64>());
+    if mine >= EVIDENCE && mine as f64 >= NEARLY_ALL * seen * all as f64 {
+        return to_ends.keys().copied().collect();
+    }
     own.retain(|end, connections| {
         let all = to_ends.get(end).copied().unwrap_or(0).max(*connections);
         *connections as f64 >= OWN * seen * all as f64
@@ -170,7 +203,7 @@ fn seen_share(group: &Group, listeners: &Listeners, local: &Local) -> f64 {
 fn count(
     group: &Group,
     listeners: &Listeners,
-    ends: &HashSet<SocketAddr>,
+    ends: &Ends,
     flows: &[Flow],
     local: &Local,
 ) -> Proxy {
@@ -190,7 +223,7 @@ fn count(
         if listeners.accept(accepting) && local.addresses.contains(&accepting.ip()) {
             proxy.front += 1;
             used.insert(accepting.port());
-        } else if ends.contains(&back_end) && local.addresses.contains(&flow.original.source) {
+        } else if ends.contains(back_end) && local.addresses.contains(&flow.original.source) {
             proxy.back += 1;
             met.insert(back_end);
         }
@@ -251,7 +284,7 @@ mod tests {
 
     fn local(connected: &[(SocketAddr, SocketAddr)]) -> Local {
         let addresses = [PROXY.parse().unwrap()].into();
-        Local { addresses, connected: connected.to_vec() }
+        Local { addresses, connected: connected.to_vec(), nobody_else: false }
     }
 
     #[test]
@@ -304,6 +337,28 @@ mod tests {
         let read: Vec<_> = sockets.iter().step_by(10).copied().collect();
         let found = proxies(&flows, &local(&sockets), vec![process(7, &read)]);
         assert_eq!((found[0].front, found[0].back), (100, 100));
+    }
+
+    #[test]
+    fn many_ends_of_which_few_sockets_were_read_are_all_its_own() {
+        let to = |n: u16| format!("10.1.1.{}:{}", n % 200, 8000 + n / 200);
+        let back = (0..400).map(|n| flow(end(PROXY, 30_000 + n), to(n).parse().unwrap()));
+        let flows: Vec<_> = flows(400, 0, BACK).into_iter().chain(back).collect();
+        let sockets = ends(&flows);
+        let read: Vec<_> = sockets.iter().step_by(10).copied().collect();
+        let found = proxies(&flows, &local(&sockets), vec![process(7, &read)]);
+        assert_eq!((found[0].front, found[0].back, found[0].back_ends), (400, 400, 400));
+    }
+
+    #[test]
+    fn who_is_alone_needs_no_open_connection() {
+        let flows = flows(100, 100, BACK);
+        let alone = Local { nobody_else: true, ..local(&[]) };
+        let found = proxies(&flows, &alone, vec![process(7, &[])]);
+        assert_eq!((found[0].front, found[0].back), (100, 100));
+        assert_eq!(proxies(&flows, &local(&[]), vec![process(7, &[])]), []);
+        let other = ProcessSockets { listening: vec![end("::", 90)], ..process(8, &[]) };
+        assert_eq!(proxies(&flows, &alone, vec![process(7, &[]), other]), []);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Proxies of a namespace: whose entries stand on both sides of one process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ctkeeper_census::{Local, ProcessSockets, proxies};
-use ctkeeper_flow::{Flow, Protocol};
-use ctkeeper_host::sockets::{self, Listing};
+use ctkeeper_flow::{Flow, Protocol, Tuple};
+use ctkeeper_host::sockets;
 use ctkeeper_netlink::sockets::{OpenSocket, SocketStates, local_addresses};
 use ctkeeper_snapshot::Proxy;
 
@@ -13,10 +13,12 @@ use ctkeeper_snapshot::Proxy;
 const WORTH_LOOKING: usize = 10;
 /// Listening sockets read, at most.
 const LISTENERS: usize = 4096;
-/// Connections read, at most: about a microsecond each.
-const CONNECTIONS: usize = 20_000;
-/// Descriptors of processes read, at most: a system call each.
-const DESCRIPTORS: u64 = 20_000;
+/// Connections looked for, at most: a few microseconds each.
+const CONNECTIONS: usize = 2000;
+/// Descriptors of all processes read, at most: a system call each.
+const DESCRIPTORS: usize = 12_000;
+/// And of one: sockets it accepts and sockets it opens stand there in turn.
+const DESCRIPTORS_EACH: usize = 6000;
 /// Processes looked into, at most.
 const PROCESSES: usize = 1024;
 
@@ -33,14 +35,40 @@ pub(crate) fn find(namespace: u64, flows: &[Flow]) -> Vec<Proxy> {
     if !is_worth_it(flows, &listening, &addresses) {
         return Vec::new();
     }
-    let connected = sockets::tcp(SocketStates::CONNECTED, CONNECTIONS);
+    let connected = sockets::tcp_between(&ends(flows, &listening, &addresses));
     let by_inode = SocketsByInode::new(&listening, &connected);
-    let processes = processes(namespace, &by_inode);
+    let (processes, nobody_else) = processes(namespace, &by_inode);
     if processes.is_empty() {
         Vec::new()
     } else {
-        proxies(flows, &local(addresses, &connected), processes)
+        let local = Local { nobody_else, ..local(addresses, &connected) };
+        proxies(flows, &local, processes)
     }
+}
+
+/// Own and other ends of the connections behind entries that lead to where somebody listens, or begin
+/// here: asked for one by one, they are as fair a sample as the entries are.
+fn ends(
+    flows: &[Flow],
+    listening: &[OpenSocket],
+    addresses: &HashSet<IpAddr>,
+) -> BTreeSet<(SocketAddr, SocketAddr)> {
+    let ports: HashSet<_> = listening.iter().map(|socket| socket.local.port()).collect();
+    let tcp = flows.iter().filter(|flow| flow.protocol() == Protocol::TCP);
+    let ends = tcp.filter_map(|flow| {
+        // Where the destination was translated, the answers come from who really accepted.
+        if flow.reply.source_port().is_some_and(|port| ports.contains(&port)) {
+            between(&flow.reply)
+        } else {
+            between(&flow.original).filter(|(own, _)| addresses.contains(&own.ip()))
+        }
+    });
+    ends.take(CONNECTIONS).collect()
+}
+
+fn between(tuple: &Tuple) -> Option<(SocketAddr, SocketAddr)> {
+    let own = SocketAddr::new(tuple.source, tuple.source_port()?);
+    Some((own, SocketAddr::new(tuple.destination, tuple.destination_port()?)))
 }
 
 /// Whether enough entries lead to a port that somebody listens at, and enough begin here.
@@ -57,11 +85,12 @@ fn is_worth_it(flows: &[Flow], listening: &[OpenSocket], addresses: &HashSet<IpA
 
 /// What is local: the interfaces' addresses, and those that sockets use as their own (a route may
 /// make others local).
-fn local(mut addresses: HashSet<IpAddr>, connected: &Listing) -> Local {
-    addresses.extend(connected.sockets.iter().map(|socket| socket.local.ip()));
+fn local(mut addresses: HashSet<IpAddr>, connected: &[OpenSocket]) -> Local {
+    addresses.extend(connected.iter().map(|socket| socket.local.ip()));
     // Not yet accepted ones belong to nobody.
-    let owned = connected.sockets.iter().filter(|socket| socket.inode != 0);
-    Local { addresses, connected: owned.map(|socket| (socket.local, socket.remote)).collect() }
+    let owned = connected.iter().filter(|socket| socket.inode != 0);
+    let connected = owned.map(|socket| (socket.local, socket.remote)).collect();
+    Local { addresses, connected, nobody_else: false }
 }
 
 #[derive(Debug)]
@@ -71,11 +100,10 @@ struct SocketsByInode {
 }
 
 impl SocketsByInode {
-    fn new(listening: &[OpenSocket], connected: &Listing) -> Self {
+    fn new(listening: &[OpenSocket], connected: &[OpenSocket]) -> Self {
         Self {
             listening: listening.iter().map(|socket| (socket.inode, socket.local)).collect(),
             connected: connected
-                .sockets
                 .iter()
                 .map(|socket| (socket.inode, (socket.local, socket.remote)))
                 .collect(),
@@ -83,23 +111,31 @@ impl SocketsByInode {
     }
 }
 
-/// The namespace's processes that listen, with their sockets, as far as the bounds go.
-fn processes(namespace: u64, sockets: &SocketsByInode) -> Vec<ProcessSockets> {
-    let pids = sockets::processes_in(namespace).into_iter().take(PROCESSES);
-    let mut candidates: Vec<_> =
-        pids.filter_map(|pid| Some((pid, sockets::command(pid)?))).collect();
+/// The namespace's processes that listen, with their sockets, as far as the bounds go, and whether
+/// nobody else there has a socket of any kind.
+fn processes(namespace: u64, sockets: &SocketsByInode) -> (Vec<ProcessSockets>, bool) {
+    let pids = sockets::processes_in(namespace);
+    let mut nobody_else = pids.len() <= PROCESSES;
+    let mut candidates: Vec<_> = pids
+        .into_iter()
+        .take(PROCESSES)
+        .filter_map(|pid| Some((pid, sockets::command(pid)?)))
+        .collect();
     candidates.sort_by_key(|(_, command)| !KNOWN.contains(&command.as_str()));
     let mut budget = DESCRIPTORS;
     let mut found = Vec::new();
     for (pid, command) in candidates {
-        let (inodes, _) = sockets::open_by(pid, &mut budget);
+        let (inodes, read) = sockets::open_by(pid, budget.min(DESCRIPTORS_EACH));
+        budget -= read;
         let process = process(pid, command, &inodes, sockets);
+        // Of who shows no descriptor at all nothing is known.
+        nobody_else &= read > 0 && (inodes.is_empty() || !process.listening.is_empty());
         found.extend(Some(process).filter(|process| !process.listening.is_empty()));
         if budget == 0 {
-            break;
+            return (found, false);
         }
     }
-    found
+    (found, nobody_else)
 }
 
 fn process(
@@ -126,7 +162,6 @@ fn process(
 
 #[cfg(test)]
 mod tests {
-    use ctkeeper_flow::Tuple;
     use ctkeeper_netlink::sockets::SocketState;
 
     use super::*;
