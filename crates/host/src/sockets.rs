@@ -4,7 +4,7 @@
 //! is slower. Processes are found by their open descriptors, which takes a system call a
 //! descriptor: all of it is bounded. Names of processes are hostile input.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,11 +12,16 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use ctkeeper_netlink::sockets::{OpenSocket, SocketState, SocketStates, Transport, can_dump, dump};
+use ctkeeper_netlink::sockets::{
+    OpenSocket, SocketFinder, SocketState, SocketStates, Transport, can_dump, dump,
+};
 
 use rustix::fs::{Dir, Mode, OFlags, readlinkat};
 
 use crate::read;
+
+/// Connections read of `/proc/net/tcp`, at most, where netlink tells nothing.
+const LINES: usize = 100_000;
 
 /// Sockets, and whether they are all there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +41,19 @@ pub fn tcp(states: SocketStates, limit: usize) -> Listing {
         return listing;
     }
     from_proc(Path::new("/proc/thread-self/net"), states, limit)
+}
+
+/// The TCP sockets of the calling thread's namespace that are connected between these ends: own, other.
+/// Nothing is loaded by looking; where nothing can be seen, there are none.
+pub fn tcp_between(ends: &BTreeSet<(SocketAddr, SocketAddr)>) -> Vec<OpenSocket> {
+    if let Ok(mut finder) = SocketFinder::open(Transport::Tcp) {
+        let found = ends.iter().filter_map(|(own, other)| finder.connected(*own, *other).ok()?);
+        return found.collect();
+    }
+    let mut sockets =
+        from_proc(Path::new("/proc/thread-self/net"), SocketStates::CONNECTED, LINES).sockets;
+    sockets.retain(|socket| ends.contains(&(socket.local, socket.remote)));
+    sockets
 }
 
 /// Processes with their first one in the network namespace of this inode, lowest pid first.

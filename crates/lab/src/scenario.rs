@@ -134,10 +134,11 @@ impl Scenario {
         self.phases.iter().flat_map(|phase| &phase.actions)
     }
 
-    /// Whether it needs the host's limit and buckets to itself: it changes them, or fills up to
-    /// them exactly.
+    /// Whether it needs the host's limit and buckets to itself: it changes them, fills up to
+    /// them exactly, or asks for it.
     pub fn needs_host_values(&self) -> bool {
-        self.host.buckets_per_place.is_some()
+        self.host.alone
+            || self.host.buckets_per_place.is_some()
             || self.actions().any(|action| match action {
                 Action::Fix(_) => true,
                 Action::Fill(fill) => fill.leave_free.is_some(),

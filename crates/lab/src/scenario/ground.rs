@@ -24,6 +24,8 @@ pub(crate) struct Ground {
     links: Vec<Link>,
     /// By role, in the scenario's order.
     pub(crate) namespaces: Vec<(String, Namespace)>,
+    /// Whether it is for a host whose buckets are few, and that is nobody else's.
+    pub(crate) is_for_few_buckets: bool,
     _host: Option<HostValues>,
 }
 
@@ -42,6 +44,7 @@ impl Ground {
             bridges: Vec::new(),
             links: Vec::new(),
             namespaces: Vec::new(),
+            is_for_few_buckets: scenario.host.buckets_at_most.is_some(),
             _host: host,
         };
         for spec in &scenario.namespaces {

@@ -13,6 +13,9 @@ pub struct Host {
     pub buckets_at_most: Option<u64>,
     /// The limit must be at least so high.
     pub limit_at_least: Option<u64>,
+    /// No other run of the lab may fill its tables meanwhile: what doctor looks at closely, it
+    /// chooses among all namespaces of the host, and small ones beside full ones are passed over.
+    pub alone: bool,
     /// Buckets are raised to so many times the limit, and put back at the end.
     pub buckets_per_place: Option<u64>,
 }

@@ -3,7 +3,7 @@
 mod act;
 mod expect;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ctkeeper_flow::Statistics;
@@ -66,6 +66,9 @@ pub enum Event<'a> {
     Judged(&'a Judgement),
     /// A phase is over.
     PhaseEnded(&'a PhaseReport),
+    /// The run has failed; statistics, rules and logs are in this folder. (Of a run that came to its
+    /// end the report says so.)
+    Kept(&'a Path),
     /// Everything is being removed and put back.
     Removing,
 }
@@ -87,6 +90,9 @@ pub fn run(scenario: &Scenario, hands: &mut Hands<'_>) -> Result<RunReport, LabE
     let played = play(scenario, &mut ground, hands);
     let failed = played.as_ref().map_or_else(is_failure, |phases| !are_met(phases));
     let artefacts = if failed { keep(scenario, &ground, hands, log) } else { None };
+    if let (Err(_), Some(folder)) = (&played, &artefacts) {
+        (hands.event)(Event::Kept(folder));
+    }
     (hands.event)(Event::Removing);
     let took = began.elapsed();
     drop(ground);

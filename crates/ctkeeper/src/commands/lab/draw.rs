@@ -75,6 +75,7 @@ pub(super) fn event_line(event: Event<'_>) -> Option<String> {
         Event::Building(scenario) => format!("{}: {}", scenario.name, scenario.title),
         Event::Phase { number, of, phase } => format!("phase {number} of {of}: {}", phase.title),
         Event::Did(what) => what.to_owned(),
+        Event::Kept(folder) => format!("statistics, rules and logs: {}", folder.display()),
         Event::Judging(_) | Event::Removing => return None,
         Event::Judged(judgement) => verdict_line(judgement),
         Event::PhaseEnded(report) if report.unmet.is_empty() => return None,

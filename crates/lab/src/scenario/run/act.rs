@@ -7,14 +7,15 @@ use ctkeeper_flow::units::{self, count};
 
 use super::{Hands, caller};
 use crate::fill::number;
-use crate::load::Load;
+use crate::load::{Load, Profile};
 use crate::scenario::ground::{Clashing, Ground, absent};
 use crate::scenario::{
     Action, AnnounceSpec, FillSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec, ReloadSpec,
     RunSpec, StopSpec,
 };
-use crate::{Filler, Filling, LabError, announce, check_interrupted, pause};
+use crate::{Filler, Filling, LabError, announce, check_interrupted, ensure_harmless, pause};
 
+const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 const EXPECTATION_LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
 
 /// Loads that have no end of their own are not waited for.
@@ -103,11 +104,22 @@ fn flush(role: &str, ground: &Ground) -> Result<String, LabError> {
 }
 
 fn load(spec: &LoadSpec, ground: &mut Ground) -> Result<String, LabError> {
+    if !ground.is_for_few_buckets {
+        ensure_harmless(most_entries(&spec.profile)?)?;
+    }
     let handle = ground.namespace(&spec.namespace)?.open()?;
     let started = Load::start(&handle, &spec.profile)?;
     ground.loads.insert(spec.name.clone(), started);
     let rate = count(spec.profile.rate.round() as u64);
     Ok(format!("load {}: {rate} a second from {}", spec.name, spec.namespace))
+}
+
+/// A load fills a table too: an entry for each arrival at most, up to the limit.
+fn most_entries(profile: &Profile) -> Result<u64, LabError> {
+    let in_time = (profile.rate * profile.span().as_secs_f64()).ceil() as u64;
+    let arrivals = profile.count.map_or(in_time, |count| count.min(in_time));
+    let limit = number(LIMIT)?;
+    Ok(if limit == 0 { arrivals } else { arrivals.min(limit) })
 }
 
 fn stop(spec: &StopSpec, ground: &mut Ground, fillers: &mut Fillers) -> Result<String, LabError> {
