@@ -44,7 +44,8 @@ pub(super) const TRACKED_TWICE: Rule = Rule {
                 must then accept untracked packets too, or it cuts its connections. Never use notrack on \
                 the host for this: translation to and from containers needs the host's \
                 entries. A service mesh's sidecar and kube-proxy inside a container need \
-                tracking inside. --network host shares the host's ports and its isolation.",
+                tracking inside. With --network host a container has no network of its own: its \
+                ports are the host's, and published ports mean nothing.",
     },
 };
 

@@ -28,7 +28,8 @@ pub(super) const EXPECTATIONS_FULL: Rule = Rule {
                    master of each. Raise the limit on the host, live:\
                    \n    sysctl -w net.netfilter.nf_conntrack_expect_max=16384\
                    \n    echo net.netfilter.nf_conntrack_expect_max=16384 > /etc/sysctl.d/91-expect.conf\
-                   \nAn expectation takes about a quarter of a KiB. The default is four for each \
+                   \n(the file works where the module is there early: see lost-at-boot). An \
+                   expectation takes about a quarter of a KiB. The default is four for each \
                    bucket of the table of expectations (module option expect_hashsize, by \
                    default a 256th of nf_conntrack_buckets): far above it lookups slow down. \
                    Or assign helpers only where they are needed, by a rule for the servers \

@@ -21,7 +21,8 @@ pub(super) const TWO_ENTRIES: Rule = Rule {
         evidence: "Pairs of entries around one process: front entries lead to a socket that it \
                    listens at, back entries begin at a local address and lead to an end to which \
                    its own sockets are connected. A process is known by its open descriptors, \
-                   not by its name. TCP only. Speaks from 1.5 entries a client connection on, \
+                   not by its name; where no other process of the namespace has any socket, all \
+                   that begins there is its own. TCP only. Speaks from 1.5 entries a client connection on, \
                    when reuse would free 2 % of the limit or 10,000 entries; a warning when the \
                    namespace is half full.",
         remedies: "HAProxy, in haproxy.cfg (then: haproxy -c -f haproxy.cfg, and reload):\
@@ -34,7 +35,7 @@ pub(super) const TWO_ENTRIES: Rule = Rule {
                    \nnginx (then: nginx -t, and nginx -s reload):\
                    \n    upstream app {\
                    \n        server 10.0.0.5:8080;\
-                   \n        keepalive 64;               # idle connections kept, a worker\
+                   \n        keepalive 64;               # idle ones kept by each worker\
                    \n    }\
                    \n    location / {\
                    \n        proxy_pass http://app;      # the upstream's name, not an address\
@@ -55,14 +56,16 @@ pub(super) const TWO_ENTRIES: Rule = Rule {
                    Where that cannot be (mode tcp, TLS passed through, web sockets), raise the \
                    limit (ctkeeper fix), or leave the proxy's ports untracked: see the traps of \
                    why-tracked.",
-        traps: "A proxy of bytes (HAProxy mode tcp, nginx stream, Envoy tcp_proxy) cannot reuse: \
-                the two connections are one to it. HAProxy's http-reuse safe, the default, sends \
+        traps: "Only HTTP can be reused: a proxy of bytes (HAProxy mode tcp, nginx stream, Envoy \
+                tcp_proxy) cannot tell where a request ends, and mode http breaks whatever is not \
+                HTTP. HAProxy's http-reuse safe, the default, sends \
                 the first request of each client over a new connection, so clients that send \
                 one request each gain nothing; always reuses for the first as well, and when the \
                 server closes at that very moment the client gets an error: let the servers keep \
                 idle connections longer than the proxy does (pool-purge-delay, nginx' \
                 keepalive_timeout), and let HAProxy retry (retry-on conn-failure \
-                empty-response). Back ends that tie a login to a connection (NTLM) must not be \
+                empty-response; http-request disable-l7-retry if METH_POST spares what must not \
+                be sent twice). Back ends that tie a login to a connection (NTLM) must not be \
                 reused. A pool's size is a number of idle connections, not a limit: nginx' \
                 keepalive counts a worker. Entries of closed connections stay up to two minutes, \
                 and a reloaded HAProxy keeps its old process until its clients have left: look \
