@@ -25,7 +25,8 @@ pub struct Thresholds {
     pub room_share: f64,
     /// `locked` speaks when at least this share of the entries is locked.
     pub locked_share: f64,
-    /// `soft` speaks when at most this share of the entries is assured.
+    /// `soft` speaks when at most this share of the entries is assured; so does `early-drop` where
+    /// more packets are refused than entries evicted.
     pub soft_share: f64,
     /// `snat-ports` speaks of refusals when at least this share of the ports that an address has
     /// towards one destination may be in use: the first searches fail at 0.6 (measured).
