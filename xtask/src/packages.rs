@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 /// A program or file that a test uses, and Debian's package that brings it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 12] = [
     ("/usr/sbin/conntrack", "conntrack"),
     ("/usr/sbin/nft", "nftables"),
     ("/usr/bin/strace", "strace"),
@@ -17,6 +17,9 @@ const NEEDED: [(&str, &str); 9] = [
     ("/usr/bin/setpriv", "util-linux"),
     ("/sbin/mkfs.ext4", "e2fsprogs"),
     ("/sbin/sysctl", "procps"),
+    ("/usr/sbin/haproxy", "haproxy"),
+    ("/usr/sbin/dockerd", "docker.io"),
+    ("/bin/busybox", "busybox-static"),
     ("/lib/systemd/systemd-sysctl", "systemd"),
 ];
 
