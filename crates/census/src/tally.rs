@@ -60,12 +60,13 @@ impl Tally {
     /// Every packet sets the timeout anew, so what is missing of it is how long none has come. With
     /// data unacknowledged, or a window of 0, the kernel sets a shorter one
     /// (`nf_conntrack_tcp_packet`, `nf_conntrack_proto_tcp.c`, Linux 6.12): such an entry's idle
-    /// time is not known.
+    /// time is not known, nor is that of one which has more to live than the timeout gives, as it
+    /// has been lowered since.
     fn add_established(&mut self, flow: &Flow) {
         self.sample.established += 1;
         let left = flow.timeout.filter(|left| *left > self.shortened);
         if let (Some(full), Some(left)) = (self.established_timeout, left) {
-            let idle = full.saturating_sub(left);
+            let Some(idle) = full.checked_sub(left) else { return };
             self.sample.established_idle += u64::from(idle >= IDLE_SECONDS);
             self.idle_times.push(idle);
         }
@@ -102,6 +103,16 @@ mod tests {
         assert_eq!((sample.established, sample.established_idle), (3, 1));
         assert_eq!(sample.established_idle_median, Some(1000));
         assert_eq!(sample.locked, 3);
+    }
+
+    /// The usual wrong fix of a full table: standing entries keep what they have.
+    #[test]
+    fn nothing_is_known_of_entries_older_than_a_lowered_timeout() {
+        let lowered = ("tcp_timeout_established".to_owned(), 600);
+        let mut tally = Tally::new(Some(&Timeouts([lowered].into())));
+        tally.add(&established(431_000));
+        let sample = tally.finish(true);
+        assert_eq!((sample.established, sample.established_idle_median), (1, None));
     }
 
     #[test]

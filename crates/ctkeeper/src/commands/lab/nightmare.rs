@@ -113,7 +113,7 @@ fn milliseconds(time: Duration) -> String {
     if time.is_zero() { String::new() } else { format!("{:.1}", time.as_secs_f64() * 1e3) }
 }
 
-/// The exit code, and the gravest findings.
+/// The exit code, and the first of the gravest findings.
 fn verdict(judgement: &Judgement) -> Cell {
     let (severity, style) = match judgement.exit_code {
         0 => return Cell::styled("0 ok", Screen::GOOD),
@@ -124,5 +124,7 @@ fn verdict(judgement: &Judgement) -> Cell {
     let gravest = judgement.findings.iter().filter(|finding| finding.severity == severity);
     let mut ids: Vec<_> = gravest.map(|finding| &*finding.id).collect();
     ids.dedup();
-    Cell::styled(format!("{} {}", judgement.exit_code, ids.join(", ")), style)
+    let more = if ids.len() > 1 { format!(" +{}", ids.len() - 1) } else { String::new() };
+    let first = ids.first().copied().unwrap_or_default();
+    Cell::styled(format!("{} {first}{more}", judgement.exit_code), style)
 }
