@@ -91,10 +91,11 @@ impl<'a> Filler<'a> {
 
     /// Makes so many more.
     pub fn add(&mut self, entries: u64) -> Result<(), LabError> {
-        ensure_harmless(entries)?;
-        let end = self.next + entries;
+        let end = self.next.saturating_add(entries);
         while self.next < end {
             crate::check_interrupted()?;
+            // Before each piece: another run may be filling at the same time.
+            ensure_harmless(end - self.next)?;
             let piece = self.next..end.min(self.next + PIECE);
             self.next = piece.end;
             self.fill(piece)?;
@@ -173,7 +174,7 @@ pub fn ensure_harmless(entries: u64) -> Result<(), LabError> {
         remedy,
     };
     let (standing, buckets) = (standing_entries()?, number(BUCKETS)?);
-    if standing + entries > 2 * buckets {
+    if standing.saturating_add(entries) > buckets.saturating_mul(2) {
         let [standing, buckets] = [standing, buckets].map(units::count);
         let reason =
             format!("with the {standing} that stand they need {buckets} buckets twice over");
@@ -227,7 +228,8 @@ pub(crate) fn standing_entries() -> Result<u64, LabError> {
     entries.ok_or_else(|| missing(file, "it names no nf_conntrack"))
 }
 
-fn memory_available() -> Result<u64, LabError> {
+/// Bytes of memory that programs can have (`MemAvailable`).
+pub(crate) fn memory_available() -> Result<u64, LabError> {
     let file = "/proc/meminfo";
     let meminfo = fs::read_to_string(file).map_err(LabError::system("read", file))?;
     let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:"));

@@ -26,12 +26,13 @@ pub(crate) struct Ground {
     pub(crate) namespaces: Vec<(String, Namespace)>,
     /// Whether it is for a host whose buckets are few, and that is nobody else's.
     pub(crate) is_for_few_buckets: bool,
-    _host: Option<HostValues>,
+    pub(crate) host: Option<HostValues>,
 }
 
 impl Ground {
     /// Builds it. What was made until an error came goes again.
     pub(crate) fn build(scenario: &Scenario, host: Option<HostValues>) -> Result<Self, LabError> {
+        host.iter().try_for_each(HostValues::expect_no_other_changes)?;
         if let (Some(values), Some(times)) = (&host, scenario.host.buckets_per_place) {
             let wanted = values.limit().saturating_mul(times);
             values.raise_buckets(wanted.max(values.buckets()))?;
@@ -45,7 +46,7 @@ impl Ground {
             links: Vec::new(),
             namespaces: Vec::new(),
             is_for_few_buckets: scenario.host.buckets_at_most.is_some(),
-            _host: host,
+            host,
         };
         for spec in &scenario.namespaces {
             ground.namespaces.push((spec.name.clone(), Namespace::create_for(&spec.name)?));

@@ -10,8 +10,8 @@ use crate::fill::number;
 use crate::load::{Load, Profile};
 use crate::scenario::ground::{Clashing, Ground, absent};
 use crate::scenario::{
-    Action, AnnounceSpec, FillSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec, ReloadSpec,
-    RunSpec, StopSpec,
+    Action, AnnounceSpec, FillSpec, FixSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec,
+    ReloadSpec, RunSpec, StopSpec,
 };
 use crate::{Filler, Filling, LabError, announce, check_interrupted, ensure_harmless, pause};
 
@@ -69,8 +69,20 @@ pub(super) fn act(
         }
         Action::Reload(spec) => reload(spec, ground),
         Action::Run(spec) => run(spec, ground),
-        Action::Fix(spec) => (hands.fix)(*spec).map_err(caller("fix", "the host's limit")),
+        Action::Fix(spec) => fix(*spec, ground, hands),
     }
+}
+
+/// What fix changes is the lab's to put back; what others change before or after is not.
+fn fix(spec: FixSpec, ground: &Ground, hands: &mut Hands<'_>) -> Result<String, LabError> {
+    let host = ground.host.as_ref().ok_or_else(|| absent("hold on", "the host's limit"))?;
+    if let Some(target) = spec.target {
+        host.ensure_no_lower(target)?;
+    }
+    host.expect_other_changes()?;
+    let said = (hands.fix)(spec).map_err(caller("fix", "the host's limit"))?;
+    host.expect_no_other_changes()?;
+    Ok(said)
 }
 
 fn fill(spec: &FillSpec, ground: &Ground, fillers: &mut Fillers) -> Result<String, LabError> {
