@@ -48,8 +48,10 @@ impl Tally {
     /// The sample of a namespace that holds `count` entries: exact when all of them were seen.
     pub fn finish(mut self, saw_all: bool) -> Sample {
         self.sample.exact = saw_all;
-        let middle = self.idle_times.len() / 2;
-        if middle < self.idle_times.len() {
+        let known = self.idle_times.len();
+        let middle = known / 2;
+        // Of a lowered timeout only the newest entries' idle times are known: they speak for no other.
+        if known > 0 && known as u64 * 2 >= self.sample.established {
             let (_, median, _) = self.idle_times.select_nth_unstable(middle);
             self.sample.established_idle_median = Some(*median);
         }
@@ -111,8 +113,10 @@ mod tests {
         let lowered = ("tcp_timeout_established".to_owned(), 600);
         let mut tally = Tally::new(Some(&Timeouts([lowered].into())));
         tally.add(&established(431_000));
+        tally.add(&established(430_000));
+        tally.add(&established(599));
         let sample = tally.finish(true);
-        assert_eq!((sample.established, sample.established_idle_median), (1, None));
+        assert_eq!((sample.established, sample.established_idle_median), (3, None));
     }
 
     #[test]
