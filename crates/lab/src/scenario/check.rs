@@ -1,6 +1,7 @@
 //! What a scenario names must be there, and what it asks for must be bounded.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ctkeeper_flow::Statistic;
@@ -14,15 +15,21 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Seconds.
 const LONGEST_CLASH: u32 = 60;
 const MOST_PROCESSES: u32 = 16;
+/// Bytes of an interface's name.
+const LONGEST_INTERFACE: usize = 15;
 
 /// What is wrong with a scenario, if anything is.
 pub(super) fn check(scenario: &Scenario) -> Result<(), String> {
     let names = Names::of(scenario)?;
     let known = |name: &String| names.namespace(name);
-    for link in &scenario.links {
-        link.ends.iter().try_for_each(|end| known(&end.namespace))?;
+    for end in scenario.links.iter().flat_map(|link| &link.ends) {
+        known(&end.namespace)?;
+        check_interface(&end.interface, &end.addresses)?;
     }
-    scenario.bridges.iter().try_for_each(|bridge| known(&bridge.namespace))?;
+    for bridge in &scenario.bridges {
+        known(&bridge.namespace)?;
+        check_interface(&bridge.interface, &bridge.addresses)?;
+    }
     scenario.servers.iter().try_for_each(|server| known(&server.namespace))?;
     scenario.proxies.iter().try_for_each(|proxy| {
         bounded("processes", proxy.processes, 1, MOST_PROCESSES)?;
@@ -92,7 +99,11 @@ fn check_phase<'a>(
         causes(judge.finds.as_deref().unwrap_or_default())?;
     }
     phase.expect.iter().try_for_each(|expectation| match expectation {
-        Expectation::Load(load) => is_among("load", &load.name, loads),
+        Expectation::Load(load) => {
+            let failed = [load.failed_at_least, load.failed_at_most, load.probes_failed_at_most];
+            failed.into_iter().flatten().try_for_each(share)?;
+            is_among("load", &load.name, loads)
+        }
         Expectation::Entries(entries) => names.namespace(&entries.namespace),
         Expectation::Counters(counters) => {
             counters.moved.iter().chain(&counters.still).try_for_each(|name| counter(name))?;
@@ -150,6 +161,41 @@ fn check_fill(fill: &FillSpec, names: &Names<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// A name that the kernel takes (`dev_valid_name`, net/core/dev.c, Linux 6.12), and addresses that
+/// say how large their network is.
+fn check_interface(name: &str, addresses: &[String]) -> Result<(), String> {
+    let odd = |letter: char| letter.is_whitespace() || matches!(letter, '/' | ':');
+    if name.is_empty()
+        || name.len() > LONGEST_INTERFACE
+        || matches!(name, "." | "..")
+        || name.contains(odd)
+    {
+        let rule = "without blanks, slashes and colons";
+        return Err(format!("interface {name:?}: give 1 to {LONGEST_INTERFACE} bytes, {rule}"));
+    }
+    addresses.iter().try_for_each(|address| {
+        if is_address_in_network(address) {
+            return Ok(());
+        }
+        let form = "write 10.77.1.1/24 or fd77::1/64";
+        Err(format!("interface {name}: {address:?} is no address with a prefix length: {form}"))
+    })
+}
+
+fn is_address_in_network(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    length.parse::<u8>().is_ok_and(|length| length <= longest)
+}
+
+fn share(value: f64) -> Result<(), String> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("a share of {value}: give 0 to 1 (1 is all)"))
+}
+
 fn causes(ids: &[String]) -> Result<(), String> {
     let known = CAUSES.into_iter().collect();
     ids.iter().try_for_each(|id| is_among("finding that names a cause", id, &known))
@@ -175,4 +221,42 @@ fn bounded_time(what: &str, time: Duration, most: Duration) -> Result<(), String
         return Ok(());
     }
     Err(format!("{what}: give up to {} s", most.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, address: &str) -> Result<(), String> {
+        check_interface(name, &[address.to_owned()])
+    }
+
+    #[test]
+    fn an_address_says_how_large_its_network_is() {
+        for right in ["10.77.1.1/24", "0.0.0.0/0", "10.77.1.1/32", "fd77::1/64", "::1/128"] {
+            interface("eth0", right).unwrap();
+        }
+        for wrong in ["10.77.1.1", "10.77.1.300/24", "10.77.1.1/33", "fd77::1/129", "a/8", "/", ""]
+        {
+            let refusal = interface("eth0", wrong).unwrap_err();
+            assert!(refusal.contains("write 10.77.1.1/24"), "{wrong}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_interface_has_a_name_that_the_kernel_takes() {
+        interface("fifteen-letters", "10.0.0.1/8").unwrap();
+        for wrong in ["", ".", "..", "sixteen--letters", "a b", "a/b", "a:b"] {
+            assert!(interface(wrong, "10.0.0.1/8").is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_of_one() {
+        share(0.0).unwrap();
+        share(1.0).unwrap();
+        for wrong in [-0.1, 1.1, 50.0, f64::NAN] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
 }
