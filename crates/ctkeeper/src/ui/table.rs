@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 
-use super::Screen;
+use super::{Screen, wrap};
 
 /// Rows that are held back to see how wide the columns must be. Memory does not grow beyond.
 const LOOKAHEAD: usize = 500;
@@ -54,18 +54,33 @@ pub(crate) struct Table {
     widths: Vec<Option<usize>>,
     /// Rows that are waited for before the widths are settled.
     lookahead: usize,
+    /// Whether texts may take several lines where the screen is too narrow.
+    folds: bool,
 }
 
 impl Table {
     /// A table that is written in one go, or nearly so.
     pub(crate) fn new(screen: Screen, columns: Vec<Column>) -> Self {
         let widths = Vec::new();
-        Self { columns, screen, waiting: Some(Vec::new()), widths, lookahead: LOOKAHEAD }
+        Self {
+            columns,
+            screen,
+            waiting: Some(Vec::new()),
+            widths,
+            lookahead: LOOKAHEAD,
+            folds: false,
+        }
     }
 
     /// A table whose rows are shown as they come.
     pub(crate) fn live(screen: Screen, columns: Vec<Column>) -> Self {
         Self { lookahead: 0, ..Self::new(screen, columns) }
+    }
+
+    /// A table of sentences: on a narrow screen headings and texts are folded between words before
+    /// an optional column is left out.
+    pub(crate) fn folding(screen: Screen, columns: Vec<Column>) -> Self {
+        Self { folds: true, ..Self::new(screen, columns) }
     }
 
     /// Adds a row: a cell for each column.
@@ -93,7 +108,7 @@ impl Table {
             .enumerate()
             .map(|(at, column)| self.width(at, column, &rows))
             .collect();
-        self.fit();
+        self.fit(&rows);
         let style = Screen::STRONG;
         let headings = self
             .columns
@@ -115,16 +130,16 @@ impl Table {
         Some(widest.max(column.heading.chars().count()).max(least))
     }
 
-    /// Leaves out optional columns, the last first, until the rest fits the terminal.
-    fn fit(&mut self) {
+    /// Folds what may be folded, then leaves out optional columns, the last first, until the rest
+    /// fits the terminal.
+    fn fit(&mut self, rows: &[Vec<Cell>]) {
         if !self.screen.is_terminal() {
             return;
         }
-        let total = |widths: &[Option<usize>]| {
-            widths.iter().flatten().map(|width| width + GAP.len()).sum::<usize>()
-        };
+        let full = self.widths.clone();
         for at in (0..self.columns.len()).rev() {
-            if total(&self.widths) <= self.screen.width() + GAP.len() {
+            self.fold(&full, rows);
+            if self.excess() == 0 {
                 return;
             }
             if self.columns.get(at).is_some_and(|column| column.optional) {
@@ -133,7 +148,71 @@ impl Table {
         }
     }
 
+    /// How much wider than the screen it is.
+    fn excess(&self) -> usize {
+        let total: usize = self.widths.iter().flatten().map(|width| width + GAP.len()).sum();
+        total.saturating_sub(self.screen.width() + GAP.len())
+    }
+
+    /// Gives the columns that are shown as much of their full widths as there is room for: the
+    /// widest that can be folded gives way first.
+    fn fold(&mut self, full: &[Option<usize>], rows: &[Vec<Cell>]) {
+        if !self.folds {
+            return;
+        }
+        for (width, full) in self.widths.iter_mut().zip(full) {
+            *width = width.and(*full);
+        }
+        let least: Vec<_> = (0..self.columns.len()).map(|at| self.unbroken(at, rows)).collect();
+        for _ in 0..self.excess() {
+            let shown = self.widths.iter_mut().zip(&least);
+            let can_give =
+                shown.filter_map(|(width, least)| width.as_mut().filter(|w| **w > *least));
+            let Some(widest) = can_give.max() else { return };
+            *widest -= 1;
+        }
+    }
+
+    /// The least width of a column: that of its longest word; numbers are not folded at all.
+    fn unbroken(&self, at: usize, rows: &[Vec<Cell>]) -> usize {
+        let column = &self.columns[at];
+        let words =
+            |text: &str| text.split(' ').map(|word| word.chars().count()).max().unwrap_or(0);
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(at))
+            .map(|cell| if column.right { cell.text.chars().count() } else { words(&cell.text) });
+        cells.max().unwrap_or(0).max(words(&column.heading))
+    }
+
     fn write_row(&self, out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
+        if !self.folds {
+            return self.write_line(out, cells);
+        }
+        let folded: Vec<_> = cells
+            .iter()
+            .zip(&self.widths)
+            .map(|(cell, width)| {
+                let lines = wrap(&cell.text, width.unwrap_or(usize::MAX));
+                (lines, cell.style)
+            })
+            .collect();
+        let shown = folded.iter().zip(&self.widths).filter(|(_, width)| width.is_some());
+        let height = shown.map(|((lines, _), _)| lines.len()).max().unwrap_or(0).max(1);
+        for at in 0..height {
+            let line: Vec<_> = folded
+                .iter()
+                .map(|(lines, style)| Cell {
+                    text: lines.get(at).cloned().unwrap_or_default(),
+                    style: *style,
+                })
+                .collect();
+            self.write_line(out, &line)?;
+        }
+        Ok(())
+    }
+
+    fn write_line(&self, out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
         let mut line = String::new();
         // Blanks are written before the next cell only, so that no line ends in them.
         let mut blanks = 0;
@@ -195,6 +274,17 @@ mod tests {
         assert!(wide.contains("a note"));
         let narrow = drawn(Table::new(plain(32), columns()), &rows);
         assert!(!narrow.contains("NOTE") && narrow.contains("xyz"));
+    }
+
+    #[test]
+    fn texts_fold_when_the_screen_is_narrow_and_no_line_is_longer() {
+        let rows = [["a name of many words", "12 %", "a note of many words"]];
+        let text = drawn(Table::folding(plain(32), columns()), &rows);
+        assert!(text.lines().count() > 2 && text.contains("NOTE"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 32), "{text}");
+        assert!(text.contains("12 %"), "a number is not folded: {text}");
+        let wide = drawn(Table::folding(plain(100), columns()), &rows);
+        assert_eq!(wide.lines().count(), 2, "{wide}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ const INDENT: usize = 4;
 /// The scenarios.
 pub(super) fn list(out: &mut impl Write, screen: Screen, all: &[Scenario]) -> io::Result<()> {
     let columns = vec![left("NAME"), left("SHOWS"), left("DOCTOR FINDS"), optional("NEEDS")];
-    let mut table = Table::new(screen, columns);
+    let mut table = Table::folding(screen, columns);
     for scenario in all {
         let finds = match scenario.finds.as_slice() {
             [] => "nothing".to_owned(),
@@ -121,8 +121,16 @@ fn judged(out: &mut impl Write, screen: Screen, judgement: &Judgement) -> io::Re
 
 fn verdict_line(judgement: &Judgement) -> String {
     let causes = judgement.causes();
-    let found = if causes.is_empty() { "no cause".to_owned() } else { causes.join(", ") };
+    let found = if causes.is_empty() { no_cause(judgement) } else { causes.join(", ") };
     format!("doctor in {} (exit {}): {found}", judgement.namespace, judgement.exit_code)
+}
+
+/// An exit code other than 0 has its reason: what doctor finds on the host itself, most often.
+fn no_cause(judgement: &Judgement) -> String {
+    let grave = judgement.findings.iter().filter(|finding| finding.severity != "note");
+    let mut ids: Vec<_> = grave.map(|finding| &*finding.id).collect();
+    ids.dedup();
+    if ids.is_empty() { "no cause".to_owned() } else { format!("no cause, but {}", ids.join(", ")) }
 }
 
 fn paragraph(out: &mut impl Write, screen: Screen, indent: usize, text: &str) -> io::Result<()> {
@@ -180,12 +188,12 @@ fn namespaces(
         left("PHASE"),
         left("NAMESPACE"),
         right("ENTRIES"),
-        right("LIMIT"),
-        left("COUNTERS MOVED"),
+        figure("LIMIT"),
+        optional("COUNTERS MOVED"),
         left("DOCTOR"),
         left("FINDS"),
     ];
-    let mut table = Table::new(screen, columns);
+    let mut table = Table::folding(screen, columns);
     for (number, phase) in report.phases.iter().enumerate() {
         for figures in phase.namespaces.iter().filter(|f| shown.contains(&*f.namespace)) {
             table.row(out, namespace_row(number + 1, phase, figures))?;
@@ -237,15 +245,15 @@ fn loads(out: &mut impl Write, screen: Screen, report: &RunReport) -> io::Result
         left("LOAD"),
         right("ARRIVALS"),
         right("FAILED"),
-        right("CONNECT p50"),
-        right("p99"),
-        right("OPEN"),
-        right("PROBES"),
-        right("FAILED"),
-        right("p50"),
-        right("p99"),
+        figure("CONNECT p50"),
+        figure("p99"),
+        figure("OPEN"),
+        figure("PROBES"),
+        figure("FAILED"),
+        figure("p50"),
+        figure("p99"),
     ];
-    let mut table = Table::new(screen, columns);
+    let mut table = Table::folding(screen, columns);
     for (number, phase) in report.phases.iter().enumerate() {
         for figures in &phase.loads {
             table.row(out, load_row(number + 1, phase, figures))?;
@@ -299,6 +307,11 @@ pub(super) fn left(heading: &'static str) -> Column {
 
 pub(super) fn optional(heading: &'static str) -> Column {
     Column { optional: true, ..left(heading) }
+}
+
+/// A number that goes on a narrow screen.
+pub(super) fn figure(heading: &'static str) -> Column {
+    Column { optional: true, ..right(heading) }
 }
 
 pub(super) fn right(heading: &'static str) -> Column {

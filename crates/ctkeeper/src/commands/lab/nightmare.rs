@@ -8,7 +8,7 @@ use ctkeeper_flow::units::{count, percent};
 use ctkeeper_lab::load::Report;
 use ctkeeper_lab::scenario::{Judgement, PhaseReport, RunReport};
 
-use super::draw::{left, outcome, right};
+use super::draw::{figure, left, outcome, right};
 use crate::ui::{Cell, Screen, Table};
 
 /// The namespace whose table it is about.
@@ -21,20 +21,20 @@ pub(super) fn draw(out: &mut impl Write, screen: Screen, report: &RunReport) -> 
     let columns = vec![
         left("PHASE"),
         right("ENTRIES"),
-        right("LIMIT"),
+        figure("LIMIT"),
         right("NEW FAILED"),
-        right("p50"),
-        right("p99"),
+        figure("p50"),
+        figure("p99"),
         right("OLD FAILED"),
-        right("p50"),
-        right("p99"),
+        figure("p50"),
+        figure("p99"),
         right("DROPS"),
         right("DMESG"),
         right("PROXY ERRORS"),
         left("DOCTOR"),
     ];
     writeln!(out)?;
-    let mut table = Table::new(screen, columns);
+    let mut table = Table::folding(screen, columns);
     for phase in &report.phases {
         table.row(out, row(phase))?;
     }
