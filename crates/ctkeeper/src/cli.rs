@@ -36,7 +36,8 @@ use crate::exit::{self, UsageError};
                   ctkeeper bundle --anonymize    one file for somebody else to look at\n\n\
                   Exit codes: 0 ok; doctor: 1 warning, 2 critical, 3 could not tell; \
                   others: 1 failed; fix: 4 plan not applied; 64 wrong command line.\n\
-                  Looking never changes the host: only `fix` and its undo do."
+                  Looking never changes the host: only `fix` and its undo do; `lab nightmare` raises the limit \
+                  for a while and puts it back."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

@@ -38,8 +38,19 @@ impl std::error::Error for UsageError {}
 /// Prints an error with its causes and gives the exit code it deserves; `failure` where the error
 /// itself names none.
 pub(crate) fn report(error: &anyhow::Error, failure: u8) -> ExitCode {
-    say!("ctkeeper: {error:#}");
+    say!("ctkeeper: {}", with_causes(error));
     ExitCode::from(if error.is::<UsageError>() { USAGE } else { failure })
+}
+
+/// An error's text and those of its causes that it does not tell already.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        match (text.is_empty(), text.contains(&cause)) {
+            (true, _) => cause,
+            (_, true) => text,
+            (_, false) => format!("{text}: {cause}"),
+        }
+    })
 }
 
 /// Whether nobody reads the output any more. For a command that only shows that is success:

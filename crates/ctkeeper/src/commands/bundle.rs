@@ -31,10 +31,11 @@ const LOG_LINES: usize = 300;
   ctkeeper bundle -o - | ssh me@desk 'cat > web.json'
   ctkeeper doctor --from web.json     what was found then: same findings, same exit code
 
-It holds the snapshot that doctor judges (limits, memory, every namespace with its counters per CPU,
-sums and the largest senders of a sample of its entries, what turned tracking on), the findings, the
-lines of sysctl.d, modprobe.d, modules-load.d and udev that concern connection tracking, those of the
-kernel log, and versions. docs/bundle.md describes it, and what --anonymize replaces.
+It holds the snapshot that doctor judges (limits, memory, every namespace with its counters per
+CPU, sums and the largest senders of a sample of its entries, what turned tracking on), the
+findings, the lines of sysctl.d, modprobe.d, modules-load.d and udev that concern connection
+tracking, those of the kernel log, and versions. docs/bundle.md describes it, and what --anonymize
+replaces.
 
 The file is readable by you alone (mode 0600), written whole or not at all; one that is there
 already is not replaced. Exit codes: 0 written, whatever was found; 1 failed; 64 wrong command line.")]

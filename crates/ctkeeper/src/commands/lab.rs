@@ -82,8 +82,9 @@ struct RunArgs {
 Real clients reach real back ends through HAProxy (Debian package haproxy) and a stateful firewall
 (nftables), in namespaces of the lab's own. Their table is filled to the limit that this host has;
 the host's own connections are not touched: each namespace has a count of its own. For the right fix
-the host's limit and buckets are raised, and put back at the end. Needs root, about a minute, 1 GiB of
-memory.
+the host's limit and buckets are raised, and put back at the end. Needs root, about a minute, and
+1 GiB of memory.
+
 Exit codes: 0 everything came as expected, 1 it did not or could not run.")]
 struct NightmareArgs {
     /// Keep statistics, rules and logs of a run that fails below this folder [default: target/lab
