@@ -25,6 +25,8 @@ pub struct Cleaned {
     pub processes: Vec<u32>,
     /// The host's values, if they had to be put back.
     pub host_values: Option<Restored>,
+    /// What could not be removed, and why: the next [`clean`] tries again.
+    pub failed: Vec<String>,
 }
 
 impl Cleaned {
@@ -37,57 +39,77 @@ impl Cleaned {
 /// Removes what runs of the lab left whose process has ended without its guards (kill -9). What
 /// belongs to a process that still runs stays, and nothing outside the lab's namespaces is touched.
 pub fn clean() -> Result<Cleaned, LabError> {
-    let (namespaces, processes) = remove_namespaces()?;
+    let mut cleaned = remove_namespaces()?;
     // After the namespaces: what they held may need the buckets that were raised.
-    let host_values = host_values::restore_leftovers()?;
+    cleaned.host_values = host_values::restore_leftovers()?;
     for pid in owner::with_folders() {
-        if owner::has_ended(pid) {
+        // Without the folder, nobody would know whose the namespaces are that are still there.
+        if owner::has_ended(pid) && !owner::has_namespaces(pid) {
             owner::remove_folder(pid);
         }
     }
-    Ok(Cleaned { namespaces, processes, host_values })
+    Ok(cleaned)
 }
 
 /// Removes left namespaces and ends what runs inside.
-pub(crate) fn remove_namespaces() -> Result<(Vec<String>, Vec<u32>), LabError> {
+pub(crate) fn remove_namespaces() -> Result<Cleaned, LabError> {
     let names = leftovers();
-    let processes = end_processes(&names);
-    if names.is_empty() {
-        return Ok((names, processes));
-    }
-    if !rustix::process::geteuid().is_root() {
+    if !names.is_empty() && !rustix::process::geteuid().is_root() {
         return Err(LabError::NotRoot { operation: format!("remove {}", names.join(", ")) });
     }
-    for name in &names {
-        namespace::remove(name);
+    let mut cleaned = Cleaned { processes: end_processes(&names), ..Cleaned::default() };
+    for name in names {
+        match namespace::remove(&name) {
+            Ok(()) => cleaned.namespaces.push(name),
+            Err(error) => cleaned.failed.push(error.to_string()),
+        }
     }
-    Ok((names, processes))
+    Ok(cleaned)
 }
 
 fn leftovers() -> Vec<String> {
-    let entries = fs::read_dir(namespace::FOLDER).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let dead = |name: &String| namespace::owner(name).is_some_and(owner::has_ended);
-    let mut names: Vec<_> = names.filter(dead).collect();
+    let mut names: Vec<_> = namespace::names().filter(dead).collect();
     names.sort_unstable();
     names
+}
+
+/// Ends every process that lives inside a namespace of this process's own making.
+pub(crate) fn end_inside(name: &str) {
+    let homes = homes(&[name.to_owned()]);
+    end_all(|pid| home(pid).is_some_and(|home| homes.contains(&home)));
 }
 
 /// Ends every process that lives inside these namespaces, for the lab made them and all of it is the
 /// lab's, and those on their way there.
 fn end_processes(names: &[String]) -> Vec<u32> {
-    let inode = |name: &String| fs::metadata(Path::new(namespace::FOLDER).join(name)).ok();
-    let own = fs::metadata("/proc/self/ns/net").map_or(0, |own| own.ino());
-    let inodes: Vec<_> = names.iter().filter_map(inode).map(|found| found.ino()).collect();
-    let is_left = |pid: u32| {
-        let home = fs::metadata(format!("/proc/{pid}/ns/net")).map_or(0, |home| home.ino());
-        (home != own && inodes.contains(&home)) || owner::is_orphan(pid)
-    };
-    let found: Vec<_> = process_numbers().filter(|&pid| is_left(pid)).collect();
-    let signal_all = |signal| found.iter().for_each(|&pid| send(pid, signal, &is_left));
+    let homes = homes(names);
+    end_all(|pid| home(pid).is_some_and(|home| homes.contains(&home)) || owner::is_orphan(pid))
+}
+
+/// Device and inode of namespaces, without the one that this process lives in.
+fn homes(names: &[String]) -> Vec<(u64, u64)> {
+    let own = home(std::process::id());
+    let found = names.iter().filter_map(|name| identity(Path::new(namespace::FOLDER).join(name)));
+    found.filter(|found| Some(*found) != own).collect()
+}
+
+fn home(pid: u32) -> Option<(u64, u64)> {
+    identity(format!("/proc/{pid}/ns/net"))
+}
+
+fn identity(file: impl AsRef<Path>) -> Option<(u64, u64)> {
+    fs::metadata(file).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Ends the processes that are meant: SIGTERM, and SIGKILL a second later.
+fn end_all(is_meant: impl Fn(u32) -> bool) -> Vec<u32> {
+    let own = std::process::id();
+    let found: Vec<_> = process_numbers().filter(|&pid| pid != own && is_meant(pid)).collect();
+    let signal_all = |signal| found.iter().for_each(|&pid| send(pid, signal, &is_meant));
     signal_all(Signal::TERM);
     let end = Instant::now() + GRACE;
-    while found.iter().any(|&pid| is_left(pid)) && Instant::now() < end {
+    while found.iter().any(|&pid| is_meant(pid)) && Instant::now() < end {
         thread::sleep(STEP);
     }
     signal_all(Signal::KILL);

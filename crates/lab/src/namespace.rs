@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ctkeeper_netlink::{Conntrack, netns};
 
-use crate::LabError;
 use crate::owner::Claim;
 use crate::program::{called, ip_batch, require, run};
+use crate::{LabError, clean};
 
 pub(crate) const FOLDER: &str = "/run/netns";
 const PREFIX: &str = "ctk";
@@ -29,7 +29,7 @@ static ROLES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
-    _claim: Option<Arc<Claim>>,
+    claim: Option<Arc<Claim>>,
 }
 
 impl Namespace {
@@ -60,17 +60,23 @@ impl Namespace {
 
     /// One that is there already; it too is removed with the guard.
     pub fn existing(name: &str) -> Self {
-        Self { name: name.to_owned(), _claim: None }
+        Self { name: name.to_owned(), claim: None }
     }
 
     /// The same namespace for another thread; it stays when this value goes.
     pub(crate) fn borrowed(namespace: &Self) -> std::mem::ManuallyDrop<Self> {
-        std::mem::ManuallyDrop::new(Self { name: namespace.name.clone(), _claim: None })
+        std::mem::ManuallyDrop::new(Self { name: namespace.name.clone(), claim: None })
     }
 
     fn claimed(name: String) -> Result<Self, LabError> {
         require_root()?;
-        Ok(Self { name, _claim: Some(Claim::take()?) })
+        let claim = Claim::take()?;
+        if Path::new(FOLDER).join(&name).exists() {
+            // Somebody else's: a guard for it would remove it.
+            let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(LabError::system("make namespace", name)(source));
+        }
+        Ok(Self { name, claim: Some(claim) })
     }
 
     fn make(&self) -> Result<(), LabError> {
@@ -166,7 +172,12 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        remove(&self.name);
+        if self.claim.is_some() {
+            // A program that was sent into the background outlives the one that was started.
+            clean::end_inside(&self.name);
+        }
+        // A guard must not panic, and the next run removes what is left.
+        let _ = remove(&self.name);
         ROLES.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
 }
@@ -224,13 +235,24 @@ pub(crate) fn owner(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.strip_prefix('-')?.split('-').next()?.parse().ok()
 }
 
-/// Removes a namespace; its entries are gone when this returns.
-pub(crate) fn remove(name: &str) {
-    if Path::new(FOLDER).join(name).exists() {
+/// The names of all there are, the lab's or not.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(FOLDER).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Removes a namespace; its entries are gone when this returns. One that is gone already is none
+/// that cannot be removed.
+pub(crate) fn remove(name: &str) -> Result<(), LabError> {
+    let exists = || Path::new(FOLDER).join(name).exists();
+    if exists() {
         empty(name);
-        // A guard must not panic, and the next run removes what is left.
-        let _ = run(Command::new(called("ip")).args(["netns", "del", name]), "");
+        let removed = run(Command::new(called("ip")).args(["netns", "del", name]), "");
+        if exists() {
+            return removed.map(drop);
+        }
     }
+    Ok(())
 }
 
 fn empty(name: &str) {

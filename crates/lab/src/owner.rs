@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::{LabError, clean};
+use crate::{LabError, clean, namespace};
 
 const FOLDER: &str = "/run/ctkeeper-lab";
 const STARTED: &str = "started";
@@ -58,7 +58,9 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // Another thread may have made it anew by now.
         let mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
-        if mine.strong_count() == 0 {
+        let is_last = mine.strong_count() == 0;
+        // Namespaces that could not be removed need it, or nobody would know whose they are.
+        if is_last && !has_namespaces(std::process::id()) {
             // A guard must not panic; the next run removes what is left.
             let _ = fs::remove_dir_all(&self.folder);
         }
@@ -72,12 +74,17 @@ pub(crate) fn has_ended(pid: u32) -> bool {
     let noted = fs::read_to_string(folder.join(STARTED)).ok();
     let noted = noted.and_then(|text| text.trim().parse::<u64>().ok());
     folder.exists()
-        && match (started(pid), noted) {
-            (None, _) => true,
+        && match (life(pid), noted) {
+            (Life::Over, _) => true,
+            (Life::Since(running), Some(noted)) => running != noted,
             // It is about to write when it started.
-            (Some(_), None) => false,
-            (Some(running), Some(noted)) => running != noted,
+            (Life::Since(_), None) | (Life::Unknown, _) => false,
         }
+}
+
+/// Whether namespaces with this number in their names are there.
+pub(crate) fn has_namespaces(pid: u32) -> bool {
+    namespace::names().any(|name| namespace::owner(&name) == Some(pid))
 }
 
 /// Numbers of the processes that have left a folder.
@@ -102,8 +109,16 @@ pub(crate) fn is_orphan(pid: u32) -> bool {
     let orphaned = |entry: &[u8]| {
         let owner = std::str::from_utf8(entry).ok()?.strip_prefix(MARK)?.strip_prefix('=')?;
         let (pid, noted) = owner.split_once(':')?;
-        Some(started(pid.parse().ok()?) != noted.parse().ok())
+        Some(match life(pid.parse().ok()?) {
+            Life::Over => true,
+            Life::Since(running) => noted.parse() != Ok(running),
+            Life::Unknown => false,
+        })
     };
+    // Of a lab inside a container, whose numbers are not ours.
+    if numbering(&pid.to_string()).is_none_or(|other| Some(other) != numbering("self")) {
+        return false;
+    }
     environment.split(|&byte| byte == 0).any(|entry| orphaned(entry).unwrap_or(false))
 }
 
@@ -116,12 +131,45 @@ fn folder_of(pid: u32) -> PathBuf {
     Path::new(FOLDER).join(pid.to_string())
 }
 
-/// When a process started, in ticks since boot: field 22 of `/proc/PID/stat` (proc(5)). The name
-/// before it may hold anything, closing brackets too.
+/// The process namespace that numbers a process.
+fn numbering(process: &str) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/pid")).ok()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// There is no such process, or it has ended and nobody has asked how (a zombie).
+    Over,
+    /// When it started, in ticks since boot.
+    Since(u64),
+    /// It cannot be told: there are no descriptors left, say.
+    Unknown,
+}
+
 fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    if let Life::Since(started) = life(pid) { Some(started) } else { None }
+}
+
+/// State and start are fields 3 and 22 of `/proc/PID/stat` (proc(5)). The name before them may hold
+/// anything, closing brackets too.
+fn life(pid: u32) -> Life {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) => return if is_gone(&error) { Life::Over } else { Life::Unknown },
+    };
+    let Some((_, after_name)) = stat.rsplit_once(')') else { return Life::Unknown };
+    let mut fields = after_name.split_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return Life::Over;
+    }
+    let started = fields.nth(18).and_then(|field| field.parse().ok());
+    started.map_or(Life::Unknown, Life::Since)
+}
+
+/// Reading says ESRCH of a process that went after the file was opened.
+fn is_gone(error: &std::io::Error) -> bool {
+    let gone = Some(rustix::io::Errno::SRCH.raw_os_error());
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == gone
 }
 
 #[cfg(test)]
@@ -134,5 +182,17 @@ mod tests {
         let first = started(1).unwrap();
         assert!(own > first, "{own} {first}");
         assert!(!has_ended(std::process::id()) && !has_ended(u32::MAX / 2));
+    }
+
+    #[test]
+    fn a_zombie_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while life(child.id()) != Life::Over {
+            assert!(std::time::Instant::now() < end, "{:?}", life(child.id()));
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.wait().unwrap();
+        assert_eq!(life(child.id()), Life::Over);
     }
 }

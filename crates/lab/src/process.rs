@@ -125,6 +125,17 @@ impl Process {
         Err(LabError::Program { command: self.name.clone(), status: status.to_string(), said })
     }
 
+    /// Waits for its end, so long at most and no longer than until a signal comes, and fails unless
+    /// it has succeeded; its standard output comes back.
+    pub fn finish(mut self, limit: Duration) -> Result<String, LabError> {
+        let what = format!("{} to end", self.name);
+        wait_for(&what, limit, || Ok(self.has_ended()))?;
+        match self.child.try_wait() {
+            Ok(Some(status)) if status.success() => Ok(self.stdout()),
+            _ => self.ensure_running().map(|()| String::new()),
+        }
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))

@@ -245,6 +245,66 @@ pub(crate) fn names_alone_prove_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
+pub(crate) fn a_namespace_that_is_there_is_not_taken_over() -> anyhow::Result<()> {
+    let first = Namespace::create_for("taken")?;
+    let theirs = Namespace::existing(&format!("{}-2", first.name()));
+    ensure!(Command::new("ip").args(["netns", "add", theirs.name()]).status()?.success());
+    ensure!(Namespace::create_for("taken").is_err(), "two have one name");
+    ensure!(theirs.path().exists(), "it was removed");
+    Ok(())
+}
+
+pub(crate) fn programs_in_the_background_end_too() -> anyhow::Result<()> {
+    let namespace = Namespace::create_for("back")?;
+    let pid = namespace.run("sh", &["-c", "setsid sleep 300 >/dev/null 2>&1 & echo $!"])?;
+    let pid: u32 = pid.trim().parse()?;
+    let end = Instant::now() + SOON;
+    while !is_asleep(pid) {
+        ensure!(Instant::now() < end, "it does not start");
+        thread::sleep(Duration::from_millis(5));
+    }
+    drop(namespace);
+    ensure!(!is_asleep(pid), "it outlives its namespace");
+    Ok(())
+}
+
+pub(crate) fn programs_are_waited_for_only_so_long() -> anyhow::Result<()> {
+    let namespace = Namespace::create_for("long")?;
+    let sleeper = Process::start(&namespace, "sleep", &["300"])?;
+    let pid = sleeper.pid();
+    let error = sleeper.finish(Duration::from_millis(200)).unwrap_err();
+    ensure!(matches!(error, LabError::Timeout { .. }), "{error}");
+    ensure!(!is_asleep(pid), "it still runs");
+    let said = Process::start(&namespace, "sh", &["-c", "echo said"])?.finish(SOON)?;
+    ensure!(said == "said\n", "{said}");
+    let failed = Process::start(&namespace, "sh", &["-c", "echo why >&2; exit 3"])?.finish(SOON);
+    ensure!(failed.is_err_and(|error| error.to_string().contains("why")));
+    Ok(())
+}
+
+pub(crate) fn what_cannot_be_removed_is_said() -> anyhow::Result<()> {
+    let mut child = Command::new("true").spawn()?;
+    let pid = child.id();
+    child.wait()?;
+    let name = format!("ctk-{pid}-0");
+    let folder = Path::new("/run/ctkeeper-lab").join(pid.to_string());
+    // A folder is no namespace: ip cannot take it away.
+    let stubborn = Path::new("/run/netns").join(&name);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("started"), "1")?;
+    fs::create_dir_all(&stubborn)?;
+    let cleaned = clean();
+    let is_noted = folder.exists();
+    fs::remove_dir(&stubborn)?;
+    let cleaned = cleaned?;
+    ensure!(cleaned.failed.iter().any(|failed| failed.contains(&name)), "{cleaned:?}");
+    ensure!(!cleaned.namespaces.contains(&name), "{cleaned:?}");
+    ensure!(is_noted, "nobody knows any more whose it is");
+    clean()?;
+    ensure!(!folder.exists());
+    Ok(())
+}
+
 pub(crate) fn a_reused_process_number_is_no_owner() -> anyhow::Result<()> {
     // This process's number, as an earlier process of that number would have left it. Whoever owns
     // the number cleans nothing of its own, so a child takes the part.

@@ -39,6 +39,26 @@ const CASES: &[Case] = &[
         run: guards::a_reused_process_number_is_no_owner,
     },
     Case {
+        name: "guards::a_namespace_that_is_there_is_not_taken_over",
+        needs: NEEDS,
+        run: guards::a_namespace_that_is_there_is_not_taken_over,
+    },
+    Case {
+        name: "guards::programs_in_the_background_end_too",
+        needs: NEEDS,
+        run: guards::programs_in_the_background_end_too,
+    },
+    Case {
+        name: "guards::programs_are_waited_for_only_so_long",
+        needs: NEEDS,
+        run: guards::programs_are_waited_for_only_so_long,
+    },
+    Case {
+        name: "guards::what_cannot_be_removed_is_said",
+        needs: NEEDS,
+        run: guards::what_cannot_be_removed_is_said,
+    },
+    Case {
         name: "guards::places_are_left_free_exactly",
         needs: NEEDS,
         run: guards::places_are_left_free_exactly,

@@ -162,7 +162,7 @@ fn clean(global: &Global) -> anyhow::Result<ExitCode> {
     } else {
         draw::cleaned(&mut out, &cleaned)?;
     }
-    Ok(ExitCode::from(exit::OK))
+    Ok(ExitCode::from(if cleaned.failed.is_empty() { exit::OK } else { exit::FAILURE }))
 }
 
 /// Runs a scenario and draws its report.

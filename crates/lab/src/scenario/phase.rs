@@ -60,7 +60,7 @@ pub enum Action {
     Rules(RulesSpec),
     /// Goes over to another configuration of HAProxy.
     Reload(ReloadSpec),
-    /// Runs a program inside to its end.
+    /// Runs a program inside to its end, two minutes at most.
     Run(RunSpec),
     /// Raises the host's limit with `ctkeeper fix`; the lab puts it back at the end.
     Fix(FixSpec),

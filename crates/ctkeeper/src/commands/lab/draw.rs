@@ -62,6 +62,10 @@ fn cleaned_line(cleaned: &Cleaned) -> String {
         text += if text.is_empty() { "" } else { " " };
         text += &format!("Put back the limit {limit} and the buckets {buckets}.");
     }
+    for failed in &cleaned.failed {
+        text += if text.is_empty() { "" } else { " " };
+        text += &format!("Not removed: {}.", printable(failed));
+    }
     text
 }
 

@@ -13,13 +13,17 @@ use crate::scenario::{
     Action, AnnounceSpec, FillSpec, FixSpec, LoadFigures, LoadSpec, ProbeSpec, RateSpec,
     ReloadSpec, RunSpec, StopSpec,
 };
-use crate::{Filler, Filling, LabError, announce, check_interrupted, ensure_harmless, pause};
+use crate::{
+    Filler, Filling, LabError, Process, announce, check_interrupted, ensure_harmless, pause,
+};
 
 const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 const EXPECTATION_LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_expect_max";
 
 /// Loads that have no end of their own are not waited for.
 const LONGEST_FINISH: Duration = Duration::from_secs(120);
+/// How long a program may run.
+const LONGEST_RUN: Duration = Duration::from_secs(120);
 const STEP: Duration = Duration::from_millis(20);
 
 /// What phases leave to those that follow.
@@ -200,6 +204,7 @@ fn reload(spec: &ReloadSpec, ground: &mut Ground) -> Result<String, LabError> {
 
 fn run(spec: &RunSpec, ground: &Ground) -> Result<String, LabError> {
     let arguments: Vec<_> = spec.arguments.iter().map(String::as_str).collect();
-    ground.namespace(&spec.namespace)?.run(&spec.program, &arguments)?;
+    Process::start(ground.namespace(&spec.namespace)?, &spec.program, &arguments)?
+        .finish(LONGEST_RUN)?;
     Ok(format!("{} {} in {}", spec.program, arguments.join(" "), spec.namespace))
 }
