@@ -46,11 +46,15 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
 fn man(folder: &Path) -> anyhow::Result<()> {
     let mut command = Cli::command();
     command.build();
-    page(folder, &command, "ctkeeper")?;
-    for subcommand in
-        command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help")
-    {
-        page(folder, subcommand, &format!("ctkeeper-{}", subcommand.get_name()))?;
+    pages(folder, &command, "ctkeeper")
+}
+
+/// The page of a command and those of its own commands, which it refers to.
+fn pages(folder: &Path, command: &clap::Command, name: &str) -> anyhow::Result<()> {
+    page(folder, command, name)?;
+    let shown = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
+    for subcommand in shown {
+        pages(folder, subcommand, &format!("{name}-{}", subcommand.get_name()))?;
     }
     Ok(())
 }
