@@ -137,7 +137,13 @@ fn no_cause(judgement: &Judgement) -> String {
     if ids.is_empty() { "no cause".to_owned() } else { format!("no cause, but {}", ids.join(", ")) }
 }
 
-fn paragraph(out: &mut impl Write, screen: Screen, indent: usize, text: &str) -> io::Result<()> {
+/// Text, folded to the screen.
+pub(super) fn paragraph(
+    out: &mut impl Write,
+    screen: Screen,
+    indent: usize,
+    text: &str,
+) -> io::Result<()> {
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for line in wrap(&printable(&one_line), screen.width().saturating_sub(indent)) {
         writeln!(out, "{:indent$}{line}", "")?;

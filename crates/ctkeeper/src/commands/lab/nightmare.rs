@@ -8,13 +8,20 @@ use ctkeeper_flow::units::{count, percent};
 use ctkeeper_lab::load::Report;
 use ctkeeper_lab::scenario::{Judgement, PhaseReport, RunReport};
 
-use super::draw::{figure, left, outcome, right};
+use super::draw::{figure, left, outcome, paragraph, right};
 use crate::ui::{Cell, Screen, Table};
 
 /// The namespace whose table it is about.
 const BALANCER: &str = "balancer";
 /// The load that stays connected, and asks again and again.
 const EXISTING: &str = "existing";
+
+const LEGEND: [&str; 2] = [
+    "NEW: new connections, from SYN to established. OLD: requests on connections that stand. Times \
+     in ms.",
+    "DMESG: lines `table full`, at most ten in 5 s. PROXY ERRORS: lines in HAProxy's log (option \
+     dontlog-normal).",
+];
 
 /// The phases, one a row, and the verdict.
 pub(super) fn draw(out: &mut impl Write, screen: Screen, report: &RunReport) -> io::Result<()> {
@@ -30,7 +37,7 @@ pub(super) fn draw(out: &mut impl Write, screen: Screen, report: &RunReport) -> 
         figure("p99"),
         right("DROPS"),
         right("DMESG"),
-        right("PROXY ERRORS"),
+        figure("PROXY ERRORS"),
         left("DOCTOR"),
     ];
     writeln!(out)?;
@@ -39,12 +46,8 @@ pub(super) fn draw(out: &mut impl Write, screen: Screen, report: &RunReport) -> 
         table.row(out, row(phase))?;
     }
     table.finish(out)?;
-    writeln!(
-        out,
-        "\nNEW: new connections, from SYN to established. OLD: requests on connections that stand. \
-         Times in ms.\nDMESG: lines `table full`, at most ten in 5 s. PROXY ERRORS: lines in \
-         HAProxy's log (option dontlog-normal)."
-    )?;
+    writeln!(out)?;
+    LEGEND.iter().try_for_each(|line| paragraph(out, screen, 0, line))?;
     outcome(out, screen, report)
 }
 
