@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,7 +37,7 @@ pub fn keep<'a>(
     proxies: impl IntoIterator<Item = &'a HaProxy>,
     since: KernelLogMark,
 ) -> Result<(), LabError> {
-    fs::create_dir_all(folder).map_err(LabError::system("make", folder.display().to_string()))?;
+    make_folder(folder).map_err(LabError::system("make", folder.display().to_string()))?;
     for namespace in namespaces {
         keep_namespace(folder, namespace)?;
     }
@@ -62,6 +62,28 @@ pub fn parent_folder() -> PathBuf {
         return target.join("lab");
     }
     std::env::temp_dir().join("ctkeeper-lab")
+}
+
+/// Makes the folder, for this user's eyes. Where everybody may write (/tmp) another user could have
+/// made it first, full of links to files that root may overwrite: there it must be this user's.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    for part in [folder.parent(), Some(folder)].into_iter().flatten() {
+        if part.as_os_str().is_empty() {
+            continue;
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(part)?;
+        let found = fs::symlink_metadata(part)?;
+        let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+        if !is_own && part.parent().is_some_and(is_everybodys) {
+            let text = format!("{} belongs to another user", part.display());
+            return Err(std::io::Error::new(ErrorKind::PermissionDenied, text));
+        }
+    }
+    Ok(())
+}
+
+fn is_everybodys(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|found| found.mode() & 0o002 != 0)
 }
 
 fn keep_namespace(folder: &Path, namespace: &Namespace) -> Result<(), LabError> {
@@ -122,6 +144,20 @@ fn parsed(record: &str) -> Option<(u64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_another_user_is_not_written_to() {
+        let parent = std::env::temp_dir().join(format!("ctkeeper-kept-{}", std::process::id()));
+        make_folder(&parent.join("run")).unwrap();
+        let mode = fs::metadata(parent.join("run")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        if rustix::process::geteuid().is_root() && is_everybodys(&std::env::temp_dir()) {
+            std::os::unix::fs::chown(&parent, Some(65_534), None).unwrap();
+            let error = make_folder(&parent.join("run")).unwrap_err();
+            assert!(error.to_string().contains("another user"), "{error}");
+        }
+        fs::remove_dir_all(&parent).unwrap();
+    }
 
     #[test]
     fn records_are_taken_apart() {

@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::program::{called, ip_batch, run};
 use crate::{LabError, Namespace};
 
+/// `IFNAMSIZ` less the zero at the end (`include/uapi/linux/if.h`, Linux 6.12).
+const LONGEST_INTERFACE: usize = 15;
+
 /// One end of a link: a namespace, the interface's name there, its addresses (`10.77.1.1/24`,
 /// `fd77::1/64`).
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,7 @@ pub struct Link {
 impl Link {
     /// Lays it.
     pub fn create(one: End<'_>, other: End<'_>) -> Result<Self, LabError> {
+        [one, other].iter().try_for_each(|end| ensure_interface(end.interface))?;
         let (here, there) = (one.namespace.name(), other.namespace.name());
         let pair = format!(
             "link add {} netns {here} type veth peer name {} netns {there}",
@@ -71,6 +75,7 @@ impl Bridge {
         interface: &str,
         addresses: &[&str],
     ) -> Result<Self, LabError> {
+        ensure_interface(interface)?;
         namespace.ip(&[format!("link add {interface} type bridge")])?;
         let (name, interface) = (namespace.name().to_owned(), interface.to_owned());
         let bridge = Self { namespace: name, interface };
@@ -130,10 +135,44 @@ impl Namespace {
     }
 }
 
+/// A name of several words would tell `ip` more than a name, outside the lab's namespaces too:
+/// links are made from the host's.
+fn ensure_interface(name: &str) -> Result<(), LabError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let first = |c: char| c.is_ascii_alphanumeric();
+    if name.len() <= LONGEST_INTERFACE && name.starts_with(first) && name.chars().all(allowed) {
+        return Ok(());
+    }
+    let text =
+        "names are 1 to 15 letters, digits, dashes, underscores and dots, a letter or digit first";
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
+    Err(LabError::system("name an interface", name.escape_debug().to_string())(source))
+}
+
 fn delete_link(namespace: &str, interface: &str) {
     // Gone with its namespace, or with the one at its other end, more often than not.
     if std::path::Path::new(crate::namespace::FOLDER).join(namespace).exists() {
         let _ =
             run(Command::new(called("ip")).args(["-n", namespace, "link", "del", interface]), "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_interfaces_are_one_plain_word() {
+        assert!(["eth0", "br-1", "eth0.5"].into_iter().all(|name| ensure_interface(name).is_ok()));
+        for bad in ["", "a b", "x\nlink del eth0", "-x", "..", "a/b", "sixteen-letters-"] {
+            assert!(ensure_interface(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_line_for_ip_is_one_line() {
+        let line = "route add 10.77.0.0/16\nlink del eth0".to_owned();
+        let error = ip_batch(Some("ctk-none"), &[line]).unwrap_err().to_string();
+        assert!(error.contains("more than one line"), "{error}");
     }
 }

@@ -85,9 +85,19 @@ pub(crate) fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<(), 
         return Ok(());
     }
     require("ip")?;
+    if let Some(line) = lines.iter().find(|line| !is_one_line(line)) {
+        // What comes after the line's end would be a command too, and perhaps outside the lab.
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "more than one line");
+        return Err(LabError::system("tell ip", line.escape_debug().to_string())(source));
+    }
     let mut command = Command::new(called("ip"));
     if let Some(name) = namespace {
         command.args(["-n", name]);
     }
     run(command.args(["-batch", "-"]), &(lines.join("\n") + "\n")).map(drop)
+}
+
+/// Neither a line's end nor what `ip -batch` reads as one that goes on or ends early.
+fn is_one_line(line: &str) -> bool {
+    !line.contains(|c: char| c.is_control() || matches!(c, '\\' | '#' | '"' | '\''))
 }

@@ -208,6 +208,12 @@ mod tests {
             ("\"drop\"", "\"dorp\"", "there is no counter \"dorp\""),
             ("name = \"box\"", "name = \"../box\"", "give up to 24 lower-case letters"),
             ("leave_free = 0", "leave_free = 0, entries = 1", "give either entries or leave_free"),
+            ("moved = [\"drop\"]", "moved = []", "expect counters: it says nothing"),
+            (
+                "counters = { namespace = \"box\", moved = [\"drop\"] }",
+                "entries = { namespace = \"box\" }",
+                "expect entries: it says nothing",
+            ),
             ("\"1s\"", "\"1h\"", "wait: give up to 300 s"),
             ("about = \"a\"", "about = \"a\"\nfinds = [\"gremlins\"]", "\"gremlins\""),
             (

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ctkeeper_flow::Statistic;
 
-use super::{Action, CAUSES, Expectation, FillSpec, PhaseSpec, Scenario};
+use super::{Action, CAUSES, Expectation, FillSpec, LinesExpectation, PhaseSpec, Scenario};
 use crate::namespace::is_role;
 
 const MOST_NAMESPACES: usize = 100;
@@ -110,7 +110,33 @@ fn check_phase<'a>(
             names.namespace(&counters.namespace)
         }
         Expectation::ProxyLog(_) | Expectation::KernelLog(_) => Ok(()),
-    })
+    })?;
+    phase.expect.iter().try_for_each(can_fail)
+}
+
+/// What is true whatever happens proves nothing.
+fn can_fail(expectation: &Expectation) -> Result<(), String> {
+    let (what, bounds) = match expectation {
+        Expectation::Load(load) => {
+            let shares = [load.failed_at_least, load.failed_at_most, load.probes_failed_at_most];
+            let open = usize::from(load.open_at_least.is_some());
+            ("load", shares.iter().flatten().count() + open)
+        }
+        Expectation::Counters(counters) => {
+            ("counters", counters.moved.len() + counters.still.len())
+        }
+        Expectation::Entries(of) => {
+            let bounds = [of.at_least, of.at_most, of.free_at_least, of.free_at_most];
+            ("entries", bounds.iter().flatten().count())
+        }
+        Expectation::ProxyLog(lines) => ("proxy_log", bounds_of(lines)),
+        Expectation::KernelLog(lines) => ("kernel_log", bounds_of(lines)),
+    };
+    if bounds > 0 { Ok(()) } else { Err(format!("expect {what}: it says nothing to expect")) }
+}
+
+fn bounds_of(lines: &LinesExpectation) -> usize {
+    lines.at_least.iter().chain(&lines.at_most).count()
 }
 
 fn check_action<'a>(
