@@ -24,9 +24,10 @@ mod parts;
 mod phase;
 mod run;
 
+use std::io::Read;
 use std::path::Path;
 
-use ctkeeper_flow::units::count;
+use ctkeeper_flow::units::{self, count};
 use serde::Deserialize;
 
 pub use embedded::embedded;
@@ -42,6 +43,9 @@ pub use phase::{
 pub use run::{CallerError, Event, Hands, run};
 
 use crate::LabError;
+
+/// Bytes.
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// The ids of findings that name a cause: in a judged phase, exactly those that the scenario says
 /// must be there. Others (remarks about the host's files, say) are free to speak.
@@ -104,7 +108,7 @@ impl Scenario {
     /// Reads a file.
     pub fn read(file: &Path) -> Result<Self, LabError> {
         let shown = file.display().to_string();
-        let text = std::fs::read_to_string(file).map_err(LabError::system("read", shown))?;
+        let text = read_bounded(file).map_err(LabError::system("read", shown))?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         Self::parse(&name, &text)
     }
@@ -147,6 +151,16 @@ impl Scenario {
     }
 }
 
+/// Not every file has an end.
+fn read_bounded(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(file)?.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
+    if read as u64 <= LONGEST_FILE {
+        return Ok(text);
+    }
+    Err(std::io::Error::other(format!("over {} is no scenario", units::mebibytes(LONGEST_FILE))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +189,12 @@ mod tests {
             let judged = scenario.phases.iter().any(|phase| !phase.judge.is_empty());
             assert!(judged, "{name} judges nothing");
         }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_refused() {
+        let error = Scenario::read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("is no scenario"), "{error}");
     }
 
     #[test]

@@ -134,13 +134,19 @@ fn host_values(hands: &mut Hands<'_>) -> Result<HostValues, LabError> {
 fn keep(
     scenario: &Scenario,
     ground: &Ground,
-    hands: &Hands<'_>,
+    hands: &mut Hands<'_>,
     log: KernelLogMark,
 ) -> Option<PathBuf> {
     let folder = artefacts::folder(&hands.artefacts, &scenario.name);
     let namespaces = ground.namespaces.iter().map(|(_, namespace)| namespace);
     let proxies = ground.proxies.values().map(|(_, proxy)| proxy);
-    artefacts::keep(&folder, namespaces, proxies, log).ok().map(|()| folder)
+    match artefacts::keep(&folder, namespaces, proxies, log) {
+        Ok(()) => Some(folder),
+        Err(error) => {
+            (hands.event)(Event::Did(&format!("statistics, rules and logs are not kept: {error}")));
+            None
+        }
+    }
 }
 
 fn play(
