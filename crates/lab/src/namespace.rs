@@ -165,7 +165,7 @@ impl Namespace {
     /// `netfilter/nf_conntrack_udp_timeout`, `ipv4.ip_forward`.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<(), LabError> {
         let file = Path::new("/proc/sys/net").join(relative_sysctl(name)?);
-        let written = self.enter(|| fs::write(&file, value))?;
+        let written = self.enter(|| fs::write(&file, value))?.map_err(named_like_settings);
         written.map_err(LabError::system("set", format!("{name} = {value} in {}", self.name)))
     }
 }
@@ -192,6 +192,15 @@ fn relative_sysctl(name: &str) -> Result<String, LabError> {
     }
     let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not below /proc/sys/net");
     Err(LabError::system("set", name)(source))
+}
+
+/// A missing file is a name that the kernel does not know.
+fn named_like_settings(error: std::io::Error) -> std::io::Error {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return error;
+    }
+    let text = "there is no such setting below /proc/sys/net; names are as in ipv4/ip_forward";
+    std::io::Error::new(error.kind(), text)
 }
 
 fn numbered() -> String {
