@@ -141,6 +141,13 @@ fn set(file: &str, value: u64) -> Result<(), LabError> {
     write(file, &value.to_string())
 }
 
+impl HostValues {
+    /// Puts the values back and lets others have them; what fails stays noted for whoever comes next.
+    pub fn put_back(self) -> Result<(), LabError> {
+        restore_from_note().map(drop)
+    }
+}
+
 impl Drop for HostValues {
     fn drop(&mut self) {
         // A guard must not panic; the note stays for whoever comes next.

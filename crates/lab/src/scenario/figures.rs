@@ -51,6 +51,8 @@ pub struct RunReport {
     pub phases: Vec<PhaseReport>,
     /// Where statistics, rules and logs are kept of a run whose expectations were not met.
     pub artefacts: Option<PathBuf>,
+    /// What could not be removed or put back, if anything: namespaces, the host's values.
+    pub left: Vec<String>,
     /// How long it took, in seconds, without what the guards take to clean up.
     #[serde(rename = "seconds", serialize_with = "time::seconds")]
     pub took: Duration,

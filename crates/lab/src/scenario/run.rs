@@ -15,6 +15,7 @@ use super::{
     RunReport, Scenario,
 };
 use crate::artefacts::{self, KernelLogMark};
+use crate::namespace;
 use crate::{Cleaned, HostValues, LabError, Namespace, check_interrupted, clean, pause};
 
 /// Any error of the caller's.
@@ -95,17 +96,31 @@ pub fn run(scenario: &Scenario, hands: &mut Hands<'_>) -> Result<RunReport, LabE
     }
     (hands.event)(Event::Removing);
     let took = began.elapsed();
-    drop(ground);
+    let left = remove(ground);
     let phases = played?;
     Ok(RunReport {
         schema: SCHEMA,
         scenario: scenario.name.clone(),
         title: scenario.title.clone(),
-        met: are_met(&phases),
+        met: are_met(&phases) && left.is_empty(),
         phases,
         artefacts,
+        left,
         took,
     })
+}
+
+/// Takes everything away, the host's values last; says what could not be.
+fn remove(mut ground: Ground) -> Vec<String> {
+    let host = ground.host.take();
+    let names: Vec<_> =
+        ground.namespaces.iter().map(|(_, namespace)| namespace.name().to_owned()).collect();
+    drop(ground);
+    let mut left: Vec<_> = namespace::names().filter(|name| names.contains(name)).collect();
+    if let Some(Err(error)) = host.map(HostValues::put_back) {
+        left.push(format!("the host's limit and buckets ({error})"));
+    }
+    left
 }
 
 fn are_met(phases: &[PhaseReport]) -> bool {

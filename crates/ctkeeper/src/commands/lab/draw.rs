@@ -173,13 +173,18 @@ pub(super) fn outcome(out: &mut impl Write, screen: Screen, report: &RunReport) 
     writeln!(out)?;
     let took = duration(report.took);
     let unmet: usize = report.phases.iter().map(|phase| phase.unmet.len()).sum();
-    let verdict = if report.met {
+    let verdict = if unmet == 0 {
         format!("{}  everything came as expected", screen.paint(Screen::GOOD, "OK"))
     } else {
         let number = counted(unmet as u64, "expectation was", "expectations were");
         format!("{}  {number} not met", screen.paint(Screen::CRITICAL, "FAILED"))
     };
-    writeln!(out, "{verdict}; {took}, everything is removed and put back")?;
+    if report.left.is_empty() {
+        writeln!(out, "{verdict}; {took}, everything is removed and put back")?;
+    } else {
+        let left = printable(&report.left.join(", "));
+        writeln!(out, "{verdict}; {took}. Left behind: {left}. Try: ctkeeper lab clean")?;
+    }
     if let Some(folder) = &report.artefacts {
         let folder = folder.display().to_string();
         writeln!(out, "Statistics, rules and logs: {}", printable(&folder))?;
