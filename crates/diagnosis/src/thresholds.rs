@@ -19,6 +19,9 @@ pub struct Thresholds {
     /// `table-full` counts a namespace as full from this share on while packets are refused: near
     /// the limit the collector takes closing entries, so the count rests a little below.
     pub full_share: f64,
+    /// `table-full` leaves a full table to `early-drop` while evictions make room for all but this
+    /// share of the new connections.
+    pub refused_share: f64,
     /// `table-full` states a rate only over windows up to this many seconds.
     pub rate_window: u64,
     /// `locked` and `soft` look at namespaces from this share of the limit on.
@@ -36,6 +39,8 @@ pub struct Thresholds {
     pub snat_searches: f64,
     /// `clash` warns at this many clashes a second, over at least a minute.
     pub clash_warning: f64,
+    /// `clash` ignores fewer packets: two ports chosen at random are the same one now and then.
+    pub clash_packets: u64,
     /// `invalid-packets` notes this many a second.
     pub invalid_note: f64,
     /// `invalid-packets` warns at this many a second.
@@ -89,6 +94,7 @@ impl Default for Thresholds {
             nearly_full_critical: 0.95,
             time_to_full_warning: 3600,
             full_share: 0.94,
+            refused_share: 0.01,
             rate_window: 600,
             room_share: 0.50,
             locked_share: 0.80,
@@ -96,6 +102,7 @@ impl Default for Thresholds {
             snat_ports_used: 0.55,
             snat_searches: 8.0,
             clash_warning: 0.1,
+            clash_packets: 3,
             invalid_note: 20.0,
             invalid_warning: 100.0,
             invalid_share: 0.001,

@@ -240,6 +240,24 @@ fn evictions_that_suffice_are_a_finding_of_their_own() {
 }
 
 #[test]
+fn one_refused_beside_thousands_evicted_is_no_full_table() {
+    let flooded = with(|n| flood(n, 2418, 1));
+    assert_eq!(ids(&flooded), [("early-drop", Severity::Warning)]);
+    let one_in_fifty = with(|n| flood(n, 980, 20));
+    assert_eq!(ids(&one_in_fifty)[0], ("table-full", Severity::Critical));
+}
+
+#[test]
+fn a_lone_clash_is_chance() {
+    let clashes = |packets| {
+        let counters = [(Statistic::Drop, packets), (Statistic::InsertFailed, packets)];
+        ids(&with(|n| n.rates = moved(&counters)))
+    };
+    assert_eq!(clashes(2), []);
+    assert_eq!(clashes(3), [("clash", Severity::Note)]);
+}
+
+#[test]
 fn evictions_that_do_not_suffice_stand_beside_the_refusals() {
     let flooded = with(|n| flood(n, 522, 1478));
     assert_eq!(

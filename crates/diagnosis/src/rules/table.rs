@@ -67,6 +67,9 @@ fn full(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     if refused == 0 {
         return None;
     }
+    if refuses_hardly_any(context, namespace, refused) {
+        return None;
+    }
     if is_full(context, namespace) {
         Some(full_now(context, namespace, rates, refused))
     } else {
@@ -96,13 +99,24 @@ fn full_now(context: &Context<'_>, namespace: &Namespace, rates: &Rates, refused
     with_numbers(finding, namespace).remedy(RAISE.0, RAISE.1)
 }
 
+/// Whether evictions make room for all but a few: a chance of 99.9 % to find somebody to evict still
+/// leaves one packet in a thousand, which is sent again.
+fn refuses_hardly_any(context: &Context<'_>, namespace: &Namespace, refused: u64) -> bool {
+    let share = refused_share(namespace, refused);
+    lives_on_evictions(context, namespace) && share < context.thresholds.refused_share
+}
+
+/// Of the packets that wanted a place, those that got none, where all others got one by eviction.
+fn refused_share(namespace: &Namespace, refused: u64) -> f64 {
+    refused as f64 / (refused as f64 + evictions(namespace) as f64)
+}
+
 /// `every new connection`, or how many where others get a place by eviction.
 fn losers(context: &Context<'_>, namespace: &Namespace, refused: u64) -> String {
     if !lives_on_evictions(context, namespace) {
         return "every new connection".to_owned();
     }
-    let placed = evictions(namespace) as f64;
-    format!("about {} of the new connections", percent(refused as f64 / (refused as f64 + placed)))
+    format!("about {} of the new connections", percent(refused_share(namespace, refused)))
 }
 
 fn was_full(namespace: &Namespace, rates: &Rates, refused: u64) -> Finding {

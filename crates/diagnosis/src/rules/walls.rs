@@ -105,6 +105,7 @@ fn snat_ports(context: &Context<'_>) -> Vec<Finding> {
 
 fn clash(context: &Context<'_>) -> Vec<Finding> {
     each_refusing(context, |refusals, cause| match cause {
+        Cause::Clash if refusals.packets < context.thresholds.clash_packets => None,
         Cause::Clash => Some(refusals.clashed(context)),
         Cause::Ports(_) => None,
     })
