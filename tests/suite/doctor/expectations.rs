@@ -118,14 +118,16 @@ pub(crate) fn expectations_full() -> anyhow::Result<()> {
     site.announce(limit * 85 / 100)?;
     look()?.ensure("expectations-full", "warning")?;
 
+    // Whoever hangs later connects now: a new session may get the port of an old one, which frees a
+    // place.
+    let mut hanging = site.session(CONTROL)?;
+    hanging.ask("NOOP")?;
     site.announce(limit)?;
     let report = look()?;
     report.ensure("expectations-full", "critical")?;
     report.ensure_only(&["expectations-full"])?;
 
     // What users see: the session hangs where it announces, others work, no counter moves.
-    let mut hanging = site.session(CONTROL)?;
-    hanging.ask("NOOP")?;
     let refused = hanging.ask("PASV");
     ensure!(refused.is_err(), "PASV was answered: {refused:?}");
     ensure!(site.session(OTHER)?.ask("PASV")?.starts_with("227"), "another port is refused too");
