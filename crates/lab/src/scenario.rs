@@ -218,6 +218,17 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_that_looks_at_nothing_is_refused() {
+        let judge = "judge = [{ namespace = \"box\" }]";
+        let expect = "expect = [{ counters = { namespace = \"box\", moved = [\"drop\"] } }]";
+        for either in [WHOLE.replace(judge, ""), WHOLE.replace(expect, "")] {
+            Scenario::parse("mine", &either).unwrap();
+        }
+        let neither = WHOLE.replace(judge, "").replace(expect, "");
+        assert!(refusal(&neither).contains("it would show nothing"));
+    }
+
+    #[test]
     fn what_is_named_must_be_there() {
         for (place, with, said) in [
             (

@@ -49,6 +49,7 @@ do = [
     { load = { name = "new", namespace = "client", profile = { targets = ["10.77.1.1:80"], rate = 50.0, traffic = { kind = "http" } } } },
     { wait = "60s" },
 ]
+expect = [{ entries = { namespace = "server", at_least = 20_000 } }]
 "#;
 
 const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";

@@ -248,3 +248,16 @@ impl Telling {
 fn boxed<T>(result: anyhow::Result<T>) -> Result<T, scenario::CallerError> {
     result.context("in the lab").map_err(anyhow::Error::into_boxed_dyn_error)
 }
+
+#[cfg(test)]
+mod tests {
+    use ctkeeper_lab::scenario::CAUSES;
+
+    /// The lab does not know the rules: one that is renamed would never be found again.
+    #[test]
+    fn every_cause_is_a_finding_of_doctors() {
+        for cause in CAUSES {
+            assert!(ctkeeper_diagnosis::rule(cause).is_some(), "{cause}");
+        }
+    }
+}

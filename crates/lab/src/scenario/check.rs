@@ -44,6 +44,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), String> {
         check_phase(phase, &names, &mut loads)
             .map_err(|reason| format!("phase {} ({}): {reason}", number + 1, phase.title))?;
     }
+    if scenario.phases.iter().all(|phase| phase.judge.is_empty() && phase.expect.is_empty()) {
+        return Err("no phase has a `judge` or an `expect`: it would show nothing".to_owned());
+    }
     Ok(())
 }
 

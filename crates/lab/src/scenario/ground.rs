@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::thread::{self, JoinHandle};
 
-use super::{Host, NamespaceSpec, Scenario, ServerKind};
+use super::{Action, Host, NamespaceSpec, Scenario, ServerKind};
 use crate::load::{Load, Server, Service};
 use crate::{
     Bridge, Clash, Clashed, End, HaProxy, HostValues, LabError, Link, Namespace, fill, program,
@@ -182,6 +182,10 @@ pub(crate) fn ensure_suitable(scenario: &Scenario) -> Result<(), LabError> {
     program::require("nft")?;
     if !scenario.proxies.is_empty() {
         program::require("haproxy")?;
+    }
+    // What `fix` stands on is known before the first phase, not in the midst of them.
+    if scenario.actions().any(|action| matches!(action, Action::Fix(_))) {
+        program::require("unshare")?;
     }
     suits(&scenario.host)
         .map_or(Ok(()), |needs| Err(LabError::Unsuitable { name: scenario.name.clone(), needs }))
