@@ -65,6 +65,14 @@ impl Matrix {
         &self.unmet
     }
 
+    /// Fails if a scenario could not run, but for those that may not be able to.
+    pub fn ensure_all_ran_but(&self, excused: &[&str]) -> anyhow::Result<()> {
+        let missing = self.not_run.iter().filter(|(name, _)| !excused.contains(&name.as_str()));
+        let missing: Vec<_> = missing.map(|(name, why)| format!("{name}: {why}")).collect();
+        ensure!(missing.is_empty(), "not run:\n{}", missing.join("\n"));
+        Ok(())
+    }
+
     /// Fails unless every judgement of every scenario named the causes it should, and no other.
     pub fn ensure_only_the_diagonal(&self) -> anyhow::Result<()> {
         ensure!(!self.rows.is_empty(), "nothing was run");

@@ -20,6 +20,8 @@ pub(crate) fn only_the_diagonal() -> anyhow::Result<()> {
     if std::env::var_os("CTKEEPER_SHOW").is_some() {
         println!("{matrix}");
     }
+    // Few buckets are a virtual machine's: the suite `vm` has that scenario.
+    matrix.ensure_all_ran_but(&["chain-wall"])?;
     matrix.ensure_only_the_diagonal()?;
     ensure!(matrix.unmet().is_empty(), "not as expected:\n{}", matrix.unmet().join("\n"));
     Ok(())
