@@ -9,20 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::ensure;
+use ctkeeper_lab::scenario::CAUSES;
 use ctkeeper_tests::{Namespace, Report, doctor};
-
-/// Findings that name a cause.
-const CAUSES: [&str; 9] = [
-    "table-full",
-    "second-wall",
-    "snat-ports",
-    "clash",
-    "early-drop",
-    "invalid-packets",
-    "expectations-full",
-    "two-entries",
-    "tracked-twice",
-];
 
 /// The clients' addresses: all of 10.8.0.0/24.
 pub(crate) fn client(number: u8) -> IpAddr {

@@ -26,7 +26,6 @@ fn main() -> ExitCode {
         },
         Case { name: "clash", needs: RULES, run: walls::clash },
         Case { name: "settled_clashes", needs: RULES, run: walls::settled_clashes },
-        Case { name: "table_full", needs: RULES, run: traffic::table_full },
         Case {
             name: "refusals_beside_evictions",
             needs: RULES,

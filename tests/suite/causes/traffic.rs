@@ -57,17 +57,6 @@ pub(crate) fn refusals_beside_evictions() -> anyhow::Result<()> {
     report.ensure("early-drop", "warning")
 }
 
-/// Nothing to evict.
-pub(crate) fn table_full() -> anyhow::Result<()> {
-    let host = HostValues::lock()?;
-    let namespace = clients_and_servers()?;
-    namespace.track()?;
-    let _sink = sink(&namespace, DNS)?;
-    fill(&namespace, 0, host.limit(), LIVING)?;
-    let _flows = udp_flows(&namespace, 1000, std::slice::from_ref(&DNS))?;
-    ensure_only(&look(&namespace)?, "table-full", "critical")
-}
-
 /// A server that answers each byte, over loopback.
 struct Echo {
     _accepting: Background,

@@ -43,18 +43,9 @@ pub(crate) fn namespace(count: u64) -> Namespace {
     Namespace {
         inode: 4_026_531_833,
         initial: true,
-        names: Vec::new(),
-        processes: Vec::new(),
         count,
         limit: Limit(262_144),
-        statistics: None,
-        statistics_per_cpu: Vec::new(),
-        rates: None,
-        sample: None,
-        timeouts: None,
-        tracking: None,
-        expectations: None,
-        doubles: None,
+        ..Namespace::default()
     }
 }
 

@@ -47,17 +47,9 @@ fn namespace(index: usize, count: u64, limit: u64) -> Namespace {
         inode: 4_026_531_833 + index as u64,
         initial: index == 0,
         names: vec![format!("ns{index}")],
-        processes: Vec::new(),
         count,
         limit: Limit(limit),
-        statistics: None,
-        statistics_per_cpu: Vec::new(),
-        rates: None,
-        sample: None,
-        timeouts: None,
-        tracking: None,
-        expectations: None,
-        doubles: None,
+        ..Namespace::default()
     }
 }
 
