@@ -18,6 +18,20 @@ pub enum Need {
     Fetched(&'static str),
 }
 
+/// What most tests need: namespaces with tracking.
+pub const KERNEL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("ip", "iproute2")];
+/// And rules in them.
+pub const RULES: &[Need] = &[
+    Need::Root,
+    Need::Conntrack,
+    Need::Program("ip", "iproute2"),
+    Need::Program("nft", "nftables"),
+];
+/// A mount namespace of the test's own.
+pub const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
+/// To become somebody without privileges.
+pub const NOBODY: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("setpriv", "util-linux")];
+
 /// One test.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {

@@ -12,5 +12,5 @@ mod matrix;
 pub use binary::{Output, ctkeeper, ctkeeper_path, run};
 pub use ctkeeper_lab::{Filling, HostValues, Namespace, ensure_harmless, fill, filled};
 pub use doctor::{Report, doctor, report_of};
-pub use harness::{Case, Need, main};
+pub use harness::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main};
 pub use matrix::Matrix;

@@ -7,17 +7,10 @@ mod readers;
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, Need, main as harness};
+use ctkeeper_tests::{Case, KERNEL, Need, RULES, main as harness};
 
 const READERS: &[Need] =
     &[Need::Root, Need::Program("unshare", "util-linux"), Need::Program("sysctl", "procps")];
-const KERNEL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("ip", "iproute2")];
-const RULES: &[Need] = &[
-    Need::Root,
-    Need::Conntrack,
-    Need::Program("ip", "iproute2"),
-    Need::Program("nft", "nftables"),
-];
 
 fn main() -> ExitCode {
     if kernel::is_probe() {

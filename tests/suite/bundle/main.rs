@@ -7,17 +7,7 @@ mod verdict;
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, Need, main as harness};
-
-const KERNEL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("ip", "iproute2")];
-const RULES: &[Need] = &[
-    Need::Root,
-    Need::Conntrack,
-    Need::Program("ip", "iproute2"),
-    Need::Program("nft", "nftables"),
-];
-const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
-const NOBODY: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("setpriv", "util-linux")];
+use ctkeeper_tests::{Case, KERNEL, MOUNTS, NOBODY, RULES, main as harness};
 
 fn main() -> ExitCode {
     harness(&[

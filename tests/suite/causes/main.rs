@@ -7,14 +7,7 @@ mod walls;
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, Need, main as harness};
-
-const RULES: &[Need] = &[
-    Need::Root,
-    Need::Conntrack,
-    Need::Program("ip", "iproute2"),
-    Need::Program("nft", "nftables"),
-];
+use ctkeeper_tests::{Case, RULES, main as harness};
 
 fn main() -> ExitCode {
     harness(&[

@@ -11,15 +11,8 @@ mod view;
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, Need, main as harness};
+use ctkeeper_tests::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main as harness};
 
-const KERNEL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("ip", "iproute2")];
-const RULES: &[Need] = &[
-    Need::Root,
-    Need::Conntrack,
-    Need::Program("ip", "iproute2"),
-    Need::Program("nft", "nftables"),
-];
 const LOOKING: &[Need] = &[
     Need::Root,
     Need::Conntrack,
@@ -41,8 +34,6 @@ const DOCKER: &[Need] = &[
     Need::Program("dockerd", "docker.io"),
     Need::Program("busybox", "busybox-static"),
 ];
-const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
-const NOBODY: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("setpriv", "util-linux")];
 
 fn main() -> ExitCode {
     harness(&[

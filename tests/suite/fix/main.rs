@@ -10,7 +10,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, Need, main as harness};
+use ctkeeper_tests::{Case, MOUNTS, NOBODY, Need, main as harness};
 
 const ROOT: &[Need] = &[Need::Root, Need::Conntrack];
 const ATTRIBUTES: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("chattr", "e2fsprogs")];
@@ -20,7 +20,6 @@ const STRACE: &[Need] = &[
     Need::Program("strace", "strace"),
     Need::Program("unshare", "util-linux"),
 ];
-const MOUNTS: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("unshare", "util-linux")];
 const READERS: &[Need] = &[
     Need::Root,
     Need::Conntrack,
@@ -33,7 +32,6 @@ const SPACES: &[Need] = &[
     Need::Program("ip", "iproute2"),
     Need::Program("unshare", "util-linux"),
 ];
-const NOBODY: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("setpriv", "util-linux")];
 const TERMINAL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("script", "bsdutils")];
 
 fn main() -> ExitCode {

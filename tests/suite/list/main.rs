@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, Need, main as harness};
+use ctkeeper_tests::{Case, KERNEL, Need, main as harness};
 
 mod beside_conntrack;
 mod counts;
@@ -12,7 +12,6 @@ mod manners;
 mod saved;
 mod support;
 
-const KERNEL: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("ip", "iproute2")];
 const PEER: &[Need] = &[
     Need::Root,
     Need::Conntrack,
