@@ -1,0 +1,22 @@
+//! Connection tracking as the Linux kernel does it, without I/O and without a clock.
+//!
+//! What `nf_conntrack` decides for a packet, this engine decides; what its table would hold, this
+//! one holds.
+
+mod coverage;
+mod entry;
+mod event;
+mod outcome;
+pub mod packet;
+mod settings;
+mod time;
+mod track;
+pub mod tuple;
+
+pub use coverage::{Cell, Coverage};
+pub use event::{Changes, Event};
+pub use outcome::{Class, Handle, Outcome, Reason, Verdict};
+pub use packet::{Packet, Route};
+pub use settings::{Config, Mode, Profile, Settings, TcpTimeout, Timeouts};
+pub use time::{TICKS_PER_SECOND, Ticks, Time};
+pub use tuple::Tuple;
