@@ -6,8 +6,11 @@
 mod coverage;
 mod entry;
 mod event;
+mod extension;
+pub mod nat;
 mod outcome;
 pub mod packet;
+pub mod rules;
 mod settings;
 mod time;
 mod track;
@@ -15,8 +18,10 @@ pub mod tuple;
 
 pub use coverage::{Cell, Coverage};
 pub use event::{Changes, Event};
+pub use nat::Range;
 pub use outcome::{Class, Handle, Outcome, Reason, Verdict};
 pub use packet::{Packet, Route};
+pub use rules::Ruleset;
 pub use settings::{Config, Mode, Profile, Settings, TcpTimeout, Timeouts};
 pub use time::{TICKS_PER_SECOND, Ticks, Time};
 pub use tuple::Tuple;

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// The engine never reads a clock. Moments given to one engine should not go backwards; one that
 /// does is taken as it stands, as the kernel would take a jiffies counter that does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Time(pub u64);
 

@@ -143,11 +143,7 @@ impl From<Tuple> for ctkeeper_flow::Tuple {
                 let (kind, code) = tuple.icmp_kind_and_code();
                 Layer4::Icmp { kind, code, id: tuple.source_id }
             }
-            protocol::TCP
-            | protocol::UDP
-            | protocol::UDPLITE
-            | protocol::SCTP
-            | protocol::GRE => {
+            protocol::TCP | protocol::UDP | protocol::UDPLITE | protocol::SCTP | protocol::GRE => {
                 Layer4::Ports { source: tuple.source_id, destination: tuple.destination_id }
             }
             _ => Layer4::None,

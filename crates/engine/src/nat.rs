@@ -1,0 +1,70 @@
+//! Translation of addresses: which tuple a connection gets.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tuple::address_bits;
+
+/// What an address of a connection may become (`struct nf_nat_range2`,
+/// `include/uapi/linux/netfilter/nf_nat.h`, Linux 6.12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Range {
+    /// First and last address, as [`Tuple`](crate::Tuple) keeps addresses; `None` to keep the
+    /// connection's.
+    pub addresses: Option<(u128, u128)>,
+    /// First and last port (ICMP: id; GRE: key); `None` to keep the connection's as long as it
+    /// is free.
+    pub ports: Option<(u16, u16)>,
+    /// Ports are shifted: the port of the packet less this one counts from the first of `ports`.
+    pub base_port: Option<u16>,
+    /// `random` and `fully-random`, which have the same effect in the kernels modelled here: the
+    /// port is drawn, not kept.
+    pub random: bool,
+    /// `persistent`: a client gets the same address for every destination.
+    pub persistent: bool,
+    /// Masquerading: the interface whose address this is. The connection ends when that address
+    /// goes and when its packets leave by another interface.
+    pub masquerade: Option<u32>,
+}
+
+impl Range {
+    /// One address.
+    pub const fn to(address: IpAddr) -> Self {
+        Self::between(address, address)
+    }
+
+    /// Several addresses, of one family, from the first to the last.
+    pub const fn between(first: IpAddr, last: IpAddr) -> Self {
+        let addresses = Some((address_bits(first), address_bits(last)));
+        let (ports, base_port, masquerade) = (None, None, None);
+        Self { addresses, ports, base_port, random: false, persistent: false, masquerade }
+    }
+
+    /// The address of the interface that packets leave by.
+    pub const fn masquerade(address: IpAddr, interface: u32) -> Self {
+        Self { masquerade: Some(interface), ..Self::to(address) }
+    }
+
+    /// With ports from the first to the last.
+    #[must_use]
+    pub const fn ports(mut self, first: u16, last: u16) -> Self {
+        self.ports = Some((first, last));
+        self
+    }
+
+    /// With ports drawn at random.
+    #[must_use]
+    pub const fn random(mut self) -> Self {
+        self.random = true;
+        self
+    }
+
+    /// With the same address for a client whatever its destination.
+    #[must_use]
+    pub const fn persistent(mut self) -> Self {
+        self.persistent = true;
+        self
+    }
+}
