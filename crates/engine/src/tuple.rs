@@ -85,7 +85,7 @@ impl Tuple {
 
 /// The type that answers an ICMP type (`invmap` of `nf_conntrack_proto_icmp.c` and
 /// `nf_conntrack_proto_icmpv6.c`, Linux 6.12).
-const fn answer(protocol: u8, kind: u8) -> Option<u8> {
+pub(crate) const fn answer(protocol: u8, kind: u8) -> Option<u8> {
     Some(match (protocol, kind) {
         (protocol::ICMP, 8) => 0,
         (protocol::ICMP, 0) => 8,

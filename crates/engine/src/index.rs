@@ -1,0 +1,3 @@
+//! From tuples to records.
+
+pub(crate) mod tags;
