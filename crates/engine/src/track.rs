@@ -4,6 +4,19 @@
 //! changes the record's state, status bits and its own part; the deadline, the counters and the
 //! table are the engine's business, which follows the tracker's [`Judgement`].
 
+pub(crate) mod dispatch;
+pub(crate) mod error;
+mod generic;
+pub(crate) mod gre;
+mod icmp;
+mod icmpv6;
+mod inner;
+#[cfg(test)]
+mod testing;
+mod udp;
+mod udplite;
+mod wire;
+
 use ctkeeper_flow::Direction;
 
 use crate::coverage::Coverage;
