@@ -38,8 +38,11 @@ pub enum Class {
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Reason {
-    /// The network header is cut short or contradicts itself.
+    /// The network header is cut short or contradicts itself: the IP stack drops the packet before
+    /// any hook sees it (`ip_rcv_core`, `ip6_rcv_core`).
     NetworkHeader,
+    /// IPv6: the chain of extension headers is cut short, or ends without a protocol.
+    ExtensionHeader,
     /// A fragment that is not the first.
     Fragment,
     /// The layer 4 header is cut short before its ports or ids.

@@ -1,10 +1,23 @@
 //! Packets: what the caller hands over, and checked views of it.
+//!
+//! A view borrows the packet's bytes, is made by a `parse` that checks what the kernel checks before
+//! it reads on, and reads its fields without further doubt. What it refuses it names by a
+//! [`Reason`](crate::Reason).
 
-use ctkeeper_flow::Family;
+mod datagram;
+mod gre;
+mod icmp;
+mod sctp;
+mod tcp;
+mod udp;
+
+pub use datagram::Datagram;
+pub use icmp::IcmpMessage;
+pub use sctp::{Chunk, Chunks, SctpPacket};
+pub use tcp::{SynOptions, TcpSegment, flag};
+pub use udp::{UdpDatagram, UdpliteDatagram};
+
 use serde::{Deserialize, Serialize};
-
-use crate::outcome::Reason;
-use crate::tuple::Tuple;
 
 /// One packet and where it is.
 #[derive(Clone, Copy, Debug)]
@@ -45,45 +58,5 @@ impl<'a> Packet<'a> {
         let (namespace, input, output, mark) = (0, 0, 0, 0);
         let (route, checksum_verified) = (Route::Forward, false);
         Self { bytes, namespace, route, input, output, mark, checksum_verified }
-    }
-}
-
-/// A datagram whose network header has been checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    /// Layer 3 family.
-    pub family: Family,
-    /// Source address; IPv4 in the low 32 bits.
-    pub source: u128,
-    /// Destination address.
-    pub destination: u128,
-    /// Layer 4 protocol, behind all extension headers.
-    pub protocol: u8,
-    /// TTL or hop limit.
-    pub hop_limit: u8,
-    /// Bytes before the layer 4 header.
-    pub header: usize,
-    /// Length of the datagram in bytes by its header, which accounting counts.
-    pub length: u32,
-    /// From the layer 4 header to the end of the datagram.
-    pub payload: &'a [u8],
-}
-
-impl<'a> Datagram<'a> {
-    /// Checks the network header of `bytes`.
-    ///
-    /// # Errors
-    /// [`Reason::NetworkHeader`] and [`Reason::Fragment`], as `nf_conntrack_in` finds no layer 4
-    /// header then (`get_l4proto`, `nf_conntrack_core.c`, Linux 6.12).
-    pub fn parse(_bytes: &'a [u8]) -> Result<Self, Reason> {
-        Err(Reason::NetworkHeader)
-    }
-
-    /// The tuple in the direction of the packet.
-    ///
-    /// # Errors
-    /// [`Reason::Layer4Short`], [`Reason::Gre`] (`nf_ct_get_tuple`, Linux 6.12).
-    pub fn tuple(&self) -> Result<Tuple, Reason> {
-        Err(Reason::Layer4Short)
     }
 }
