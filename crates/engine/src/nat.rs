@@ -1,5 +1,7 @@
 //! Translation of addresses: which tuple a connection gets.
 
+mod unique;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
