@@ -4,6 +4,7 @@ use ctkeeper_flow::{Counters, Direction, Flow, Labels, SequenceAdjustment, Times
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::entry::{Entry, NOWHERE, Shape, flag};
+use crate::nat::by_source::BySource;
 use crate::outcome::Handle;
 use crate::time::Time;
 use crate::tuple::Tuple;
@@ -25,6 +26,7 @@ pub(crate) struct Extensions {
     adjustments: Vec<Adjustments>,
     /// Places of `adjustments` that are free.
     adjustments_free: Vec<u32>,
+    pub(crate) by_source: BySource,
 }
 
 /// What a connection has beside its record.
@@ -35,7 +37,7 @@ pub(crate) struct Extension {
     pub(crate) reply: [[u64; 2]; 2],
     /// Source and destination id of the reply direction.
     pub(crate) reply_ids: [u16; 2],
-    /// Next and previous in its chain of [`BySource`](crate::nat::by_source::BySource). A free
+    /// Next and previous in its chain of [`BySource`]. A free
     /// extension: the next free one.
     pub(crate) next: u32,
     pub(crate) previous: u32,
@@ -57,7 +59,8 @@ pub(crate) struct Extension {
     pub(crate) labels: [u8; 16],
     /// Place in [`Extensions::adjustments`] plus one; 0 for none.
     pub(crate) adjustments: u32,
-    pub(crate) spare: u32,
+    /// Its chain of the index by source.
+    pub(crate) chain: u32,
 }
 
 const _: () = assert!(size_of::<Extension>() == 128);
@@ -96,18 +99,24 @@ pub(crate) struct Adjustment {
 /// Extensions in one piece of memory.
 const CHUNK: usize = 1 << 10;
 
-impl Default for Extensions {
-    fn default() -> Self {
-        let (adjustments, adjustments_free) = (Vec::new(), Vec::new());
-        Self { chunks: Vec::new(), free: NOWHERE, used: 0, adjustments, adjustments_free }
-    }
-}
-
 /// Taking and giving back.
 impl Extensions {
-    /// Bytes of memory when so many connections have an extension.
-    pub(crate) const fn bytes_at(connections: usize) -> usize {
-        connections.div_ceil(CHUNK) * (CHUNK * size_of::<Extension>() + size_of::<usize>() * 2)
+    /// None yet, for a table of so many connections.
+    pub(crate) fn new(connections: u32, seed: u64) -> Self {
+        Self {
+            chunks: Vec::new(),
+            free: NOWHERE,
+            used: 0,
+            adjustments: Vec::new(),
+            adjustments_free: Vec::new(),
+            by_source: BySource::new(connections, seed),
+        }
+    }
+
+    /// Bytes of memory when each of so many connections has an extension.
+    pub(crate) const fn bytes_at(connections: u32) -> usize {
+        let chunk = CHUNK * size_of::<Extension>() + size_of::<Box<[Extension]>>();
+        (connections as usize).div_ceil(CHUNK) * chunk + BySource::bytes_at(connections)
     }
 
     /// The extension of a connection, which it gets now if it has none.
@@ -140,8 +149,9 @@ impl Extensions {
         place
     }
 
-    /// Gives an extension back. It must stand in no chain of the index by source any more.
+    /// Gives an extension back.
     pub(crate) fn free(&mut self, place: u32) {
+        self.unlist_by_source(place);
         let adjustments = self.at(place).adjustments;
         if adjustments != 0 {
             self.adjustments_free.push(adjustments - 1);
@@ -359,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_translated_connection_gives_its_reply_tuple_back() {
-        let mut extensions = Extensions::default();
+        let mut extensions = Extensions::new(4, 0);
         let mut connection = entry(Shape::Wide);
         assert_eq!(extensions.reply(&connection), None);
         extensions.set_reply(7, &mut connection, &reply(Family::Ipv6));
@@ -369,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_given_out_again_and_clean() {
-        let mut extensions = Extensions::default();
+        let mut extensions = Extensions::new(4, 0);
         let mut first = entry(Shape::Small);
         extensions.add_labels(1, &mut first, Labels::from_bits([3]));
         extensions.adjust(1, &mut first).sides[1].after = -4;
@@ -388,7 +398,7 @@ mod tests {
 
     #[test]
     fn only_connections_that_count_count() {
-        let mut extensions = Extensions::default();
+        let mut extensions = Extensions::new(4, 0);
         let mut counting = entry(Shape::Small);
         extensions.start_counting(1, &mut counting);
         let mut other = entry(Shape::Small);
@@ -408,7 +418,7 @@ mod tests {
 
     #[test]
     fn chunks_are_added_as_they_are_needed() {
-        let mut extensions = Extensions::default();
+        let mut extensions = Extensions::new(4, 0);
         for line in 0..=CHUNK as u32 {
             let mut connection = entry(Shape::Small);
             extensions.set_reply(line, &mut connection, &reply(Family::Ipv4));

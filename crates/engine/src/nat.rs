@@ -1,5 +1,6 @@
 //! Translation of addresses: which tuple a connection gets.
 
+pub(crate) mod by_source;
 mod unique;
 
 use std::net::IpAddr;
