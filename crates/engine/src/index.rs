@@ -1,3 +1,4 @@
 //! From tuples to records.
 
+pub(crate) mod chains;
 pub(crate) mod tags;

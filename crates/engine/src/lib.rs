@@ -13,6 +13,7 @@ mod memory;
 pub mod nat;
 mod outcome;
 pub mod packet;
+mod random;
 pub mod rules;
 mod settings;
 mod time;
