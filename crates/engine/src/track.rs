@@ -11,6 +11,7 @@ pub(crate) mod gre;
 mod icmp;
 mod icmpv6;
 mod inner;
+pub(crate) mod tcp;
 #[cfg(test)]
 mod testing;
 mod udp;
