@@ -1,0 +1,200 @@
+//! The ground that sequences are played on: sysctls and rules, as the kernel is told them.
+
+use std::fmt::Write;
+
+use ctkeeper_engine::Settings;
+use ctkeeper_flow::{Family, SctpState};
+
+use crate::addresses::{network, translated};
+use crate::sequence::{Host, Side, Treatment};
+
+/// Zone of [`Treatment::Zone`] and the directional ones.
+pub const ZONE: u16 = 7;
+/// Mark of [`Treatment::Mark`].
+pub const MARK: u32 = 0x2a;
+/// Ports of [`Treatment::SourceNatPorts`].
+pub const PORTS: (u16, u16) = (20_000, 20_003);
+/// Port of [`Treatment::DestinationNatPort`].
+pub const PORT: u16 = 8080;
+/// The interface on each side.
+pub const INTERFACES: [&str; 2] = ["client", "server"];
+
+/// The sysctls below `netfilter/` that hold a namespace's settings.
+pub fn sysctls(settings: &Settings) -> Vec<(String, String)> {
+    let mut lines: Vec<(&str, u32)> = vec![
+        ("tcp_loose", settings.tcp_loose.into()),
+        ("tcp_be_liberal", settings.tcp_be_liberal.into()),
+        ("tcp_ignore_invalid_rst", settings.tcp_ignore_invalid_rst.into()),
+        ("tcp_max_retrans", settings.tcp_max_retrans.into()),
+        ("checksum", settings.checksum.into()),
+        ("acct", settings.accounting.into()),
+        ("timestamp", settings.timestamps.into()),
+    ];
+    let timeouts = &settings.timeouts;
+    lines.extend([
+        ("udp_timeout", timeouts.udp),
+        ("udp_timeout_stream", timeouts.udp_stream),
+        ("icmp_timeout", timeouts.icmp),
+        ("icmpv6_timeout", timeouts.icmpv6),
+        ("generic_timeout", timeouts.generic),
+        ("gre_timeout", timeouts.gre),
+        ("gre_timeout_stream", timeouts.gre_stream),
+    ]);
+    let mut all: Vec<_> =
+        lines.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
+    all.extend(TCP.iter().map(|(place, name)| {
+        (format!("tcp_timeout_{name}"), timeouts.tcp[*place].to_string())
+    }));
+    let sctp = SctpState::ALL.iter().skip(1).zip(timeouts.sctp.iter().skip(1));
+    all.extend(sctp.map(|(state, value)| {
+        (format!("sctp_timeout_{}", state.to_string().to_lowercase()), value.to_string())
+    }));
+    let named = |(name, value)| (format!("netfilter/nf_conntrack_{name}"), value);
+    all.into_iter().map(named).collect()
+}
+
+/// Places in [`ctkeeper_engine::Timeouts::tcp`] that have a sysctl.
+const TCP: [(usize, &str); 10] = [
+    (1, "syn_sent"),
+    (2, "syn_recv"),
+    (3, "established"),
+    (4, "fin_wait"),
+    (5, "close_wait"),
+    (6, "last_ack"),
+    (7, "time_wait"),
+    (8, "close"),
+    (10, "max_retrans"),
+    (11, "unacknowledged"),
+];
+
+/// The classes by the code that packets carry out of the router, in the upper bits of the traffic
+/// class; packets of the reply direction have [`REPLY`] beside.
+pub const CLASSES: [&str; 6] = ["", "new", "established", "related", "invalid", "untracked"];
+/// Bit of the reply direction.
+pub const REPLY: u8 = 8;
+
+/// The rules for nft. Every packet that leaves carries its class out of them.
+pub fn rules(treatments: &[Treatment]) -> String {
+    let (mut raw, mut filter) = (String::new(), String::new());
+    let (mut before, mut after) = (String::new(), String::new());
+    for family in [Family::Ipv4, Family::Ipv6] {
+        for &treatment in treatments {
+            raw += &raw_rules(family, treatment);
+            filter += &filter_rules(family, treatment);
+            before += &destination_rules(family, treatment);
+            after += &source_rules(family, treatment);
+        }
+    }
+    let mut text = format!(
+        "table inet sequences {{\n\
+         chain raw {{ type filter hook prerouting priority -300; policy accept;\n{raw}}}\n\
+         chain through {{ type filter hook forward priority 0; policy accept;\n{filter}}}\n"
+    );
+    if treatments.iter().any(|treatment| treatment.translates()) {
+        text += &format!(
+            "chain before {{ type nat hook prerouting priority -100; policy accept;\n{before}}}\n\
+             chain after {{ type nat hook postrouting priority 100; policy accept;\n{after}}}\n"
+        );
+    }
+    text += &verdict_rules();
+    text + "}\n"
+}
+
+fn word(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    }
+}
+
+fn raw_rules(family: Family, treatment: Treatment) -> String {
+    let action = match treatment {
+        Treatment::Untracked => "notrack".to_owned(),
+        Treatment::Zone => format!("ct zone set {ZONE}"),
+        Treatment::OriginalZone => format!("ct original zone set {ZONE}"),
+        Treatment::ReplyZone => format!("ct reply zone set {ZONE}"),
+        _ => return String::new(),
+    };
+    let ip = word(family);
+    let clients = network(family, treatment, Host::Client);
+    let servers = network(family, treatment, Host::Server);
+    let answers = match treatment {
+        // A zone of one direction is set on that direction's packets alone.
+        Treatment::OriginalZone => String::new(),
+        _ => format!("{ip} saddr {servers} {action}\n"),
+    };
+    let questions = match treatment {
+        Treatment::ReplyZone => String::new(),
+        _ => format!("{ip} saddr {clients} {action}\n"),
+    };
+    questions + &answers
+}
+
+fn filter_rules(family: Family, treatment: Treatment) -> String {
+    let action = match treatment {
+        Treatment::DropNew => "ct state new drop".to_owned(),
+        Treatment::DropInvalid => "ct state invalid drop".to_owned(),
+        Treatment::Mark => format!("ct state new ct mark set {MARK}"),
+        _ => return String::new(),
+    };
+    let ip = word(family);
+    let clients = network(family, treatment, Host::Client);
+    let servers = network(family, treatment, Host::Server);
+    format!("{ip} saddr {clients} {action}\n{ip} saddr {servers} {action}\n")
+}
+
+fn destination_rules(family: Family, treatment: Treatment) -> String {
+    let ports = "meta l4proto { tcp, udp, sctp, udplite }";
+    let ip = word(family);
+    let place = match treatment {
+        Treatment::DestinationNat | Treatment::DestinationNatPort | Treatment::BothNat => {
+            network(family, treatment, Host::Virtual)
+        }
+        _ => return String::new(),
+    };
+    let to = translated(family, treatment, Side::Server);
+    let to = match (treatment, family) {
+        (Treatment::DestinationNatPort, Family::Ipv4) => format!("{to}:{PORT}"),
+        (Treatment::DestinationNatPort, Family::Ipv6) => format!("[{to}]:{PORT}"),
+        _ => to.to_string(),
+    };
+    let ports = if treatment == Treatment::DestinationNatPort { ports } else { "" };
+    format!("{ip} daddr {place} {ports} dnat {ip} to {to}\n")
+}
+
+fn source_rules(family: Family, treatment: Treatment) -> String {
+    let ip = word(family);
+    let clients = network(family, treatment, Host::Client);
+    let to = translated(family, treatment, Side::Client);
+    let (first, last) = PORTS;
+    match (treatment, family) {
+        (Treatment::SourceNat | Treatment::BothNat, _) => {
+            format!("{ip} saddr {clients} snat {ip} to {to}\n")
+        }
+        (Treatment::SourceNatPorts, Family::Ipv4) => format!(
+            "ip saddr {clients} meta l4proto {{ tcp, udp, sctp, udplite }} snat ip to {to}:{first}-{last}\n"
+        ),
+        (Treatment::SourceNatPorts, Family::Ipv6) => format!(
+            "ip6 saddr {clients} meta l4proto {{ tcp, udp, sctp, udplite }} snat ip6 to [{to}]:{first}-{last}\n"
+        ),
+        (Treatment::Masquerade, _) => format!("{ip} saddr {clients} masquerade\n"),
+        _ => String::new(),
+    }
+}
+
+fn verdict_rules() -> String {
+    let mut text =
+        "chain verdict { type filter hook postrouting priority 300; policy accept;\n".to_owned();
+    for ip in ["ip", "ip6"] {
+        let family = if ip == "ip" { "ipv4" } else { "ipv6" };
+        for (code, class) in CLASSES.iter().enumerate().skip(1) {
+            let one = format!("meta nfproto {family} ct state {class}");
+            let _ = writeln!(text, "{one} {ip} dscp set {code}");
+            if matches!(*class, "new" | "established" | "related") {
+                let reply = code + usize::from(REPLY);
+                let _ = writeln!(text, "{one} ct direction reply {ip} dscp set {reply}");
+            }
+        }
+    }
+    text + "}\n"
+}
