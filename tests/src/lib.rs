@@ -6,6 +6,7 @@
 
 mod binary;
 mod doctor;
+pub mod engine;
 mod harness;
 mod matrix;
 

@@ -42,9 +42,10 @@ pub fn sysctls(settings: &Settings) -> Vec<(String, String)> {
     ]);
     let mut all: Vec<_> =
         lines.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
-    all.extend(TCP.iter().map(|(place, name)| {
-        (format!("tcp_timeout_{name}"), timeouts.tcp[*place].to_string())
-    }));
+    all.extend(
+        TCP.iter()
+            .map(|(place, name)| (format!("tcp_timeout_{name}"), timeouts.tcp[*place].to_string())),
+    );
     let sctp = SctpState::ALL.iter().skip(1).zip(timeouts.sctp.iter().skip(1));
     all.extend(sctp.map(|(state, value)| {
         (format!("sctp_timeout_{}", state.to_string().to_lowercase()), value.to_string())

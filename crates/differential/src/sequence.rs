@@ -88,9 +88,7 @@ impl Treatment {
 }
 
 /// The side of the router on which a packet travels.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Side {
     /// Where the clients are.
     Client,
@@ -130,9 +128,7 @@ pub enum Host {
 }
 
 /// A conversation as the client sees it: its two ends before any translation.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Conversation {
     /// Who stands on the client's side.
     pub client: Host,

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 
 use ctkeeper_flow::{Family, Protocol};
 
-use crate::sequence::{
-    Chunk, Datagram, Defects, Gre, Message, SctpPacket, Segment, Transport,
-};
+use crate::sequence::{Chunk, Datagram, Defects, Gre, Message, SctpPacket, Segment, Transport};
 
 /// An address and a port, or an id where there are no ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +43,8 @@ pub fn datagram(ends: Ends, transport: &Transport, defects: &Defects, inner: &[u
     let family = family_of(ends.source.address);
     let protocol = transport.protocol(family).0;
     let mut layer4 = layer4(ends, transport, inner);
-    let is_right = !matches!(transport, Transport::Udp(d) | Transport::Udplite(d) if d.without_checksum);
+    let is_right =
+        !matches!(transport, Transport::Udp(d) | Transport::Udplite(d) if d.without_checksum);
     if is_right {
         set_checksum(ends, transport, &mut layer4);
     }
@@ -328,7 +327,8 @@ pub fn fragments(datagram: &[u8], parts: u8, id: u16) -> Vec<Vec<u8>> {
         return vec![datagram.to_vec()];
     }
     let last = payload.chunks(size).count() - 1;
-    let part = |(place, part): (usize, &[u8])| fragment(header, part, place * size / 8, place < last, id);
+    let part =
+        |(place, part): (usize, &[u8])| fragment(header, part, place * size / 8, place < last, id);
     payload.chunks(size).enumerate().map(part).collect()
 }
 
