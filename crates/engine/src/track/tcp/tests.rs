@@ -2,6 +2,7 @@
 
 mod anything;
 mod closing;
+mod endpoints;
 mod lifetimes;
 mod opening;
 mod resets;
