@@ -3,6 +3,8 @@
 //! A bench makes its own namespaces, runs ctkeeper and its peer side by side in one run, prints
 //! medians and the ratio, and cleans up.
 
+mod core;
 mod measure;
 
+pub use self::core::{Numbers, PerItem, per_item, pin, resident, shuffled, thread_cpu};
 pub use measure::{Cost, children_cpu, measure, median};

@@ -3,6 +3,8 @@
 //! What `nf_conntrack` decides for a packet, this engine decides; what its table would hold, this
 //! one holds.
 
+#[doc(hidden)]
+pub mod bound;
 mod coverage;
 mod entry;
 mod event;
