@@ -33,21 +33,37 @@ pub struct Range {
 }
 
 impl Range {
+    /// No address and no port: everything stays as it is.
+    pub const KEEP: Self = Self {
+        addresses: None,
+        ports: None,
+        base_port: None,
+        random: false,
+        persistent: false,
+        masquerade: None,
+    };
+
     /// One address.
     pub const fn to(address: IpAddr) -> Self {
-        Self::between(address, address)
+        Self::KEEP.at(address)
     }
 
     /// Several addresses, of one family, from the first to the last.
     pub const fn between(first: IpAddr, last: IpAddr) -> Self {
         let addresses = Some((address_bits(first), address_bits(last)));
-        let (ports, base_port, masquerade) = (None, None, None);
-        Self { addresses, ports, base_port, random: false, persistent: false, masquerade }
+        Self { addresses, ..Self::KEEP }
     }
 
     /// The address of the interface that packets leave by.
     pub const fn masquerade(address: IpAddr, interface: u32) -> Self {
         Self { masquerade: Some(interface), ..Self::to(address) }
+    }
+
+    /// With one address, whatever it had.
+    #[must_use]
+    pub const fn at(mut self, address: IpAddr) -> Self {
+        self.addresses = Some((address_bits(address), address_bits(address)));
+        self
     }
 
     /// With ports from the first to the last.

@@ -11,7 +11,10 @@
 //! | [`filter`](Ruleset::filter) | input, forward, output | accept, drop, mark, label |
 //! | [`source`](Ruleset::source) | postrouting, input | translate the source of a connection's first packet |
 //!
-//! `()` is the ruleset without rules and costs nothing.
+//! `()` is the ruleset without rules and costs nothing; [`Rules`] is a small one of ordered lists.
+
+mod list;
+mod matching;
 
 use ctkeeper_flow::{Direction, Family, Labels, Status, Zone};
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,9 @@ use crate::nat::Range;
 use crate::outcome::{Class, Handle, Verdict};
 use crate::packet::{Datagram, Packet};
 use crate::tuple::Tuple;
+
+pub use list::{DestinationAction, FilterAction, RawAction, Rule, Rules, SourceAction};
+pub use matching::{Match, Prefix, PrefixError};
 
 /// The caller's rules.
 ///
