@@ -4,19 +4,18 @@
 //! changes the record's state, status bits and its own part; the deadline, the counters and the
 //! table are the engine's business, which follows the tracker's [`Judgement`].
 
+mod checksum;
 pub(crate) mod dispatch;
 pub(crate) mod error;
 mod generic;
 pub(crate) mod gre;
 mod icmp;
 mod icmpv6;
-mod inner;
 pub(crate) mod tcp;
 #[cfg(test)]
 mod testing;
 mod udp;
 mod udplite;
-mod wire;
 
 use ctkeeper_flow::Direction;
 

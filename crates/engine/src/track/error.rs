@@ -47,6 +47,21 @@ pub(crate) fn kind(datagram: &Datagram<'_>, profile: Profile, verify: bool, keys
     }
 }
 
+/// What an error is about that has the packet of this tuple inside. That packet may be PPTP's, whose
+/// tuple only the key map completes.
+pub(super) fn about(inner: Result<Tuple, Reason>, keys: &KeyMap) -> Kind {
+    let completed = inner.map(|mut tuple| {
+        if tuple.protocol == protocol::GRE {
+            keys.complete(&mut tuple);
+        }
+        tuple.inverted()
+    });
+    match completed {
+        Ok(Some(answer)) => Kind::About(answer),
+        Ok(None) | Err(_) => Kind::Invalid(Reason::IcmpInner),
+    }
+}
+
 /// Whether an error goes to the destination of the tuple that was found for it. One that does not
 /// was sent by somebody who has no part in the connection.
 pub(crate) const fn outer_destination_matches(datagram: &Datagram<'_>, found: &Tuple) -> bool {
@@ -55,8 +70,65 @@ pub(crate) const fn outer_destination_matches(datagram: &Datagram<'_>, found: &T
 
 #[cfg(test)]
 mod tests {
+    use ctkeeper_flow::Direction;
+
     use super::super::testing::{datagram, inner_udp, tuple};
     use super::*;
+    use crate::outcome::Handle;
+
+    fn about_inside(inside: &[u8], keys: &KeyMap) -> Kind {
+        let bytes = [&[3, 1, 0, 0, 0, 0, 0, 0][..], inside].concat();
+        kind(&datagram(protocol::ICMP, &bytes), Profile::default(), false, keys)
+    }
+
+    fn ipv4_of(protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = inner_udp(Family::Ipv4);
+        bytes[9] = protocol;
+        bytes.truncate(20);
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn the_tuple_is_that_of_the_answers() {
+        let Kind::About(answer) = about_inside(&inner_udp(Family::Ipv4), &KeyMap::default()) else {
+            panic!("not about a packet")
+        };
+        assert_eq!((answer.source, answer.destination), (0x0a00_0002, 0x0a00_0001));
+        assert_eq!((answer.source_id, answer.destination_id), (53, 4096));
+    }
+
+    #[test]
+    fn a_packet_inside_that_nobody_answers_makes_the_error_invalid() {
+        let keys = KeyMap::default();
+        let echo = about_inside(&ipv4_of(1, &[8, 0, 0, 0, 0, 7, 0, 1]), &keys);
+        assert!(matches!(echo, Kind::About(_)));
+        let unreachable = about_inside(&ipv4_of(1, &[3, 0, 0, 0, 0, 7, 0, 1]), &keys);
+        assert_eq!(unreachable, Kind::Invalid(Reason::IcmpInner));
+        let fragment = about_inside(
+            &{
+                let mut bytes = inner_udp(Family::Ipv4);
+                bytes[7] = 1;
+                bytes
+            },
+            &keys,
+        );
+        assert_eq!(fragment, Kind::Invalid(Reason::IcmpInner));
+    }
+
+    #[test]
+    fn a_call_inside_is_completed_from_the_key_map() {
+        let call = ipv4_of(protocol::GRE, &[0x20, 0x81, 0x88, 0x0b, 0, 0, 0, 5]);
+        let mut keys = KeyMap::default();
+        let Kind::About(unknown) = about_inside(&call, &keys) else { panic!("no tuple") };
+        assert_eq!((unknown.source_id, unknown.destination_id), (5, 0));
+        let known = Tuple { destination_id: 9, ..unknown };
+        let of_the_call = known.inverted().unwrap();
+        keys.add(Handle { line: 0, id: 1 }, Direction::Original, of_the_call).unwrap();
+        assert_eq!(about_inside(&call, &keys), Kind::About(known));
+        let other = ipv4_of(protocol::GRE, &[0x20, 0x81, 8, 0, 0, 0, 0, 5]);
+        assert_eq!(about_inside(&other, &keys), Kind::Invalid(Reason::IcmpInner));
+    }
 
     #[test]
     fn only_its_own_family_is_icmp() {

@@ -7,7 +7,6 @@ use super::udp::assure;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Handle;
-use crate::packet::Datagram;
 use crate::time::Ticks;
 use crate::tuple::Tuple;
 
@@ -28,20 +27,6 @@ pub(crate) fn packet(context: &mut Context<'_>, entry: &mut Entry) -> Judgement 
     }
     assure(context, entry);
     Judgement::Refresh(Ticks(entry.small[STREAM_TIMEOUT]))
-}
-
-/// Flags and version of the header: the bits of the version, and version 1.
-const VERSION: u8 = 0b111;
-const PPTP: u8 = 1;
-
-/// Whether the datagram is GRE of PPTP with a call id, whose tuple has a source key that only a
-/// [`KeyMap`] knows.
-pub(crate) fn is_call(datagram: &Datagram<'_>) -> bool {
-    is_call_header(datagram.payload)
-}
-
-pub(super) fn is_call_header(header: &[u8]) -> bool {
-    header.len() >= 8 && header[1] & VERSION == PPTP
 }
 
 /// The call ids that the control connections of PPTP have announced in a namespace.
@@ -65,8 +50,9 @@ struct Call {
 pub(crate) struct CallExists;
 
 impl KeyMap {
-    /// Puts the sender's call id into the tuple of a packet ([`is_call`]); without one it stays 0
-    /// (`gre_keymap_lookup`).
+    /// Puts the sender's call id into the tuple of a GRE packet, whose source key is 0 else
+    /// (`gre_keymap_lookup`). Of GRE without calls the destination's key is 0 too, and no call has
+    /// that.
     pub(crate) fn complete(&self, tuple: &mut Tuple) {
         if let Some(call) = self.calls.iter().find(|call| call.is_of(tuple)) {
             tuple.source_id = call.tuple.source_id;
@@ -167,12 +153,5 @@ mod tests {
         assert_eq!(unknown.source_id, 0);
         keys.remove(master);
         assert!(keys.is_empty());
-    }
-
-    #[test]
-    fn only_version_1_with_its_call_id_is_a_call() {
-        assert!(is_call_header(&[0x20, 0x81, 0x88, 0x0b, 0, 0, 0, 5]));
-        assert!(!is_call_header(&[0x20, 0x81, 0x88, 0x0b, 0, 0, 0]));
-        assert!(!is_call_header(&[0x20, 0x00, 0x88, 0x0b, 0, 0, 0, 5]));
     }
 }

@@ -2,18 +2,14 @@
 
 use ctkeeper_flow::Family;
 
-use super::error::Kind;
+use super::checksum::holds_icmp;
+use super::error::{Kind, about};
 use super::gre::KeyMap;
-use super::inner::about;
-use super::wire::holds_icmp;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Reason;
-use crate::packet::Datagram;
+use crate::packet::{Datagram, IcmpMessage};
 use crate::time::Ticks;
-
-/// Bytes of the header that every message has; the packet inside an error follows.
-const HEADER: usize = 8;
 
 /// The highest type that the kernel knows (`NR_ICMP_TYPES`).
 const LAST_TYPE: u8 = 18;
@@ -42,15 +38,16 @@ const fn is_error(kind: u8) -> bool {
 
 /// What a message is, before any lookup (`nf_conntrack_icmpv4_error`).
 pub(super) fn kind(datagram: &Datagram<'_>, verify: bool, keys: &KeyMap) -> Kind {
-    let Some((header, inside)) = datagram.payload.split_first_chunk::<HEADER>() else {
-        return Kind::Invalid(Reason::IcmpHeader);
+    let message = match IcmpMessage::parse(datagram.payload) {
+        Ok(message) => message,
+        Err(reason) => return Kind::Invalid(reason),
     };
     if verify && !holds_icmp(datagram) {
         return Kind::Invalid(Reason::IcmpChecksum);
     }
-    match header[0] {
+    match message.kind {
         kind if kind > LAST_TYPE => Kind::Invalid(Reason::IcmpType),
-        kind if is_error(kind) => about(Family::Ipv4, inside, keys),
+        kind if is_error(kind) => about(message.inner_tuple(Family::Ipv4), keys),
         _ => Kind::Message,
     }
 }

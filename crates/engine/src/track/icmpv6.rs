@@ -3,31 +3,23 @@
 
 use ctkeeper_flow::{Family, Status};
 
-use super::error::Kind;
+use super::checksum::holds_icmp;
+use super::error::{Kind, about};
 use super::gre::KeyMap;
-use super::inner::about;
-use super::wire::holds_icmp;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Reason;
-use crate::packet::Datagram;
+use crate::packet::{Datagram, IcmpMessage};
 use crate::settings::Profile;
 use crate::time::Ticks;
-
-/// Bytes of the header that every message has; the packet inside an error follows.
-const HEADER: usize = 8;
 
 /// Types from here on are no errors.
 const FIRST_INFORMATION: u8 = 128;
 
 const REDIRECT: u8 = 137;
 
-/// Bytes of a redirect before its options: header, target, destination.
-const REDIRECT_LENGTH: usize = HEADER + 16 + 16;
-
-/// The option of a redirect that holds the packet which caused it, and the bytes before that.
-const REDIRECTED_HEADER: u8 = 4;
-const OPTION_HEADER: usize = 8;
+/// Bytes of target and destination, which every redirect has.
+const REDIRECT_ADDRESSES: usize = 32;
 
 /// Judges a message of a connection. Its checksum has been looked at by [`kind`].
 #[inline]
@@ -57,39 +49,35 @@ const fn is_untracked(kind: u8, profile: Profile) -> bool {
 
 /// What a message is, before any lookup (`nf_conntrack_icmpv6_error`).
 pub(super) fn kind(datagram: &Datagram<'_>, profile: Profile, verify: bool, keys: &KeyMap) -> Kind {
-    let Some((header, inside)) = datagram.payload.split_first_chunk::<HEADER>() else {
+    let Ok(message) = IcmpMessage::parse(datagram.payload) else {
         return Kind::Invalid(Reason::Icmpv6Header);
     };
     if verify && !holds_icmp(datagram) {
         return Kind::Invalid(Reason::Icmpv6Checksum);
     }
-    match header[0] {
+    match message.kind {
         kind if is_untracked(kind, profile) => Kind::Untracked,
-        REDIRECT => redirect(datagram, header[1], keys),
+        REDIRECT => redirect(datagram, &message, keys),
         kind if kind >= FIRST_INFORMATION => Kind::Message,
-        _ => about(Family::Ipv6, inside, keys),
+        _ => about(message.inner_tuple(Family::Ipv6), keys),
     }
 }
 
 /// What a redirect is about (`nf_conntrack_icmpv6_redirect`): only its first option counts.
-fn redirect(datagram: &Datagram<'_>, code: u8, keys: &KeyMap) -> Kind {
-    if datagram.payload.len() < REDIRECT_LENGTH {
+fn redirect(datagram: &Datagram<'_>, message: &IcmpMessage<'_>, keys: &KeyMap) -> Kind {
+    if message.body.len() < REDIRECT_ADDRESSES {
         return Kind::Invalid(Reason::Icmpv6Header);
     }
-    if code != 0 {
+    if message.code != 0 {
         return Kind::Message;
     }
     if datagram.hop_limit != 255 || !is_link_local(datagram.source) {
         return Kind::Invalid(Reason::Icmpv6Redirect);
     }
-    let options = &datagram.payload[REDIRECT_LENGTH..];
-    match options {
-        [] | [_] | [_, 0, ..] => Kind::Invalid(Reason::Icmpv6Redirect),
-        [REDIRECTED_HEADER, ..] => {
-            let inside = options.get(OPTION_HEADER..).unwrap_or_default();
-            about(Family::Ipv6, inside, keys)
-        }
-        _ => Kind::Message,
+    match message.redirected_tuple() {
+        Ok(Some(tuple)) => about(Ok(tuple), keys),
+        Ok(None) => Kind::Message,
+        Err(reason) => Kind::Invalid(reason),
     }
 }
 

@@ -15,7 +15,7 @@ use ctkeeper_flow::{Direction, Status};
 
 use self::cells::{Kind, state};
 use self::window::{Fit, side, sides};
-use super::wire::holds;
+use super::checksum::holds;
 use super::{Context, Judgement};
 use crate::entry::{Entry, TcpWindow};
 use crate::event::Changes;

@@ -2,17 +2,14 @@
 
 use ctkeeper_flow::Status;
 
-use super::wire::{holds, u16_at};
+use super::checksum::holds;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::event::Changes;
 use crate::outcome::Reason;
-use crate::packet::Datagram;
+use crate::packet::{Datagram, UdpDatagram};
 use crate::time::Ticks;
 use crate::tuple::protocol;
-
-/// Bytes of the header of UDP and of UDP-Lite.
-pub(super) const HEADER: usize = 8;
 
 /// How long a connection must have lasted to be a stream.
 const STREAM_AFTER: Ticks = Ticks::from_seconds(2);
@@ -60,16 +57,14 @@ pub(super) fn assure(context: &mut Context<'_>, entry: &mut Entry) {
 
 #[inline]
 fn fault(context: &Context<'_>, datagram: &Datagram<'_>) -> Option<Reason> {
-    let payload = datagram.payload;
-    if payload.len() < HEADER {
-        return Some(Reason::UdpHeader);
+    match UdpDatagram::parse(datagram.payload) {
+        Err(reason) => Some(reason),
+        Ok(UdpDatagram { checksum: 0, .. }) => None,
+        Ok(_) => {
+            let wrong = context.verify && !holds(datagram, protocol::UDP, datagram.payload.len());
+            wrong.then_some(Reason::UdpChecksum)
+        }
     }
-    let length = usize::from(u16_at(payload, 4)?);
-    if length > payload.len() || length < HEADER {
-        return Some(Reason::UdpLength);
-    }
-    let checked = context.verify && u16_at(payload, 6)? != 0;
-    (checked && !holds(datagram, protocol::UDP, payload.len())).then_some(Reason::UdpChecksum)
 }
 
 #[cfg(test)]
@@ -77,7 +72,7 @@ mod tests {
     use ctkeeper_flow::Direction::{Original, Reply};
     use proptest::prelude::*;
 
-    use super::super::testing::{Track, datagram, with_checksum};
+    use super::super::testing::{Track, with_checksum};
     use super::*;
 
     const SECOND: u32 = crate::TICKS_PER_SECOND;
@@ -191,9 +186,8 @@ mod tests {
         fn takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..64), verify: bool) {
             let mut track = track();
             track.verify = verify;
-            let valid = datagram(protocol::UDP, &bytes).payload.len() >= HEADER;
             let judgement = track.packet(Original, &bytes);
-            prop_assert!(valid || judgement == Judgement::Invalid(Reason::UdpHeader));
+            prop_assert_eq!(judgement == Judgement::Invalid(Reason::UdpHeader), bytes.len() < 8);
         }
     }
 }

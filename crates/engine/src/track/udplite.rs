@@ -2,12 +2,12 @@
 
 use ctkeeper_flow::Status;
 
-use super::udp::{HEADER, assure};
-use super::wire::{holds, u16_at};
+use super::checksum::holds;
+use super::udp::assure;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Reason;
-use crate::packet::Datagram;
+use crate::packet::{Datagram, UdpliteDatagram};
 use crate::time::Ticks;
 use crate::tuple::protocol;
 
@@ -30,22 +30,12 @@ pub(crate) fn packet(
 }
 
 fn fault(context: &Context<'_>, datagram: &Datagram<'_>) -> Option<Reason> {
-    let payload = datagram.payload;
-    if payload.len() < HEADER {
-        return Some(Reason::UdpliteHeader);
-    }
-    let covered = match usize::from(u16_at(payload, 4)?) {
-        0 => payload.len(),
-        covered if covered < HEADER || covered > payload.len() => {
-            return Some(Reason::UdpliteCoverage);
-        }
-        covered => covered,
+    let coverage = match UdpliteDatagram::parse(datagram.payload) {
+        Ok(header) => header.coverage,
+        Err(reason) => return Some(reason),
     };
-    if u16_at(payload, 6)? == 0 {
-        return Some(Reason::UdpliteChecksumMissing);
-    }
     // The kernel sums a pseudo header of UDP here, not of UDP-Lite.
-    let wrong = context.verify && !holds(datagram, protocol::UDP, covered);
+    let wrong = context.verify && !holds(datagram, protocol::UDP, coverage);
     wrong.then_some(Reason::UdpliteChecksum)
 }
 
@@ -120,7 +110,7 @@ mod tests {
         fn takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..64), verify: bool) {
             let mut track = track();
             track.verify = verify;
-            let short = bytes.len() < HEADER;
+            let short = bytes.len() < 8;
             let judgement = track.packet(Original, &bytes);
             prop_assert_eq!(judgement == Judgement::Invalid(Reason::UdpliteHeader), short);
         }

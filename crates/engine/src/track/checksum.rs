@@ -1,26 +1,8 @@
-//! Reading fields of layer 4 headers, and the checksums over them.
+//! Checksums of layer 4.
 
 use ctkeeper_flow::Family;
 
 use crate::packet::Datagram;
-
-/// Two bytes in network order, if they are there.
-#[inline]
-pub(super) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
-    bytes.get(offset..)?.first_chunk().map(|&two| u16::from_be_bytes(two))
-}
-
-/// Four bytes in network order, if they are there.
-#[inline]
-pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
-    bytes.get(offset..)?.first_chunk().map(|&four| u32::from_be_bytes(four))
-}
-
-/// Sixteen bytes in network order, if they are there.
-#[inline]
-pub(super) fn u128_at(bytes: &[u8], offset: usize) -> Option<u128> {
-    bytes.get(offset..)?.first_chunk().map(|&sixteen| u128::from_be_bytes(sixteen))
-}
 
 /// Whether the internet checksum over the first `covered` bytes of layer 4 and the pseudo header
 /// of `protocol` holds. The pseudo header's length is the datagram's own, whatever layer 4 says
@@ -78,12 +60,5 @@ mod tests {
             fold(sum(&bytes[..7])),
             fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0]))
         );
-    }
-
-    #[test]
-    fn reads_nothing_beyond_the_end() {
-        assert_eq!(u16_at(&[1, 2], 0), Some(0x0102));
-        assert_eq!(u16_at(&[1, 2], 1), None);
-        assert_eq!(u32_at(&[1, 2], usize::MAX), None);
     }
 }
