@@ -11,6 +11,7 @@ mod generic;
 pub(crate) mod gre;
 mod icmp;
 mod icmpv6;
+mod sctp;
 pub(crate) mod tcp;
 #[cfg(test)]
 mod testing;

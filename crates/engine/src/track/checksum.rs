@@ -29,6 +29,36 @@ pub(super) fn holds_icmp(datagram: &Datagram<'_>) -> bool {
     }
 }
 
+/// Whether the CRC32c of an SCTP packet holds: over all of it, its own field taken as 0, and that
+/// field little-endian (RFC 9260, appendix A).
+pub(super) fn holds_crc32c(payload: &[u8]) -> bool {
+    let Some((header, chunks)) = payload.split_first_chunk::<12>() else { return false };
+    let [head @ .., a, b, c, d] = *header;
+    let crc = crc32c(crc32c(crc32c(!0, &head), &[0; 4]), chunks);
+    !crc == u32::from_le_bytes([a, b, c, d])
+}
+
+/// Takes bytes into a CRC32c that is still inverted.
+pub(super) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(crc, |crc, &byte| (crc >> 8) ^ CRC32C[usize::from(crc as u8 ^ byte)])
+}
+
+/// What each byte adds; of the polynomial 0x1edc6f41, reflected.
+const CRC32C: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut crc, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            crc = if crc & 1 == 0 { crc >> 1 } else { (crc >> 1) ^ 0x82f6_3b78 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
 fn sum(bytes: &[u8]) -> u64 {
     let (fours, rest) = bytes.as_chunks::<4>();
     let mut last = [0; 4];
@@ -60,5 +90,12 @@ mod tests {
             fold(sum(&bytes[..7])),
             fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0]))
         );
+    }
+
+    #[test]
+    fn crc32c_of_the_vectors_of_rfc_3720() {
+        assert_eq!(!crc32c(!0, &[0; 32]), 0x8a91_36aa);
+        assert_eq!(!crc32c(!0, &[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(!crc32c(!0, b"123456789"), 0xe306_9283);
     }
 }

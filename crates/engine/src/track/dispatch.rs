@@ -2,7 +2,7 @@
 
 use ctkeeper_flow::{SctpState, TcpState};
 
-use super::{Context, Judgement, generic, gre, icmp, icmpv6, udp, udplite};
+use super::{Context, Judgement, generic, gre, icmp, icmpv6, sctp, udp, udplite};
 use crate::entry::Entry;
 use crate::packet::Datagram;
 use crate::settings::Profile;
@@ -20,6 +20,7 @@ pub(crate) fn packet(
         protocol::UDP => udp::packet(context, entry, datagram),
         protocol::ICMP => icmp::packet(context, entry, datagram),
         protocol::ICMPV6 => icmpv6::packet(context, entry, datagram),
+        protocol::SCTP => sctp::packet(context, entry, datagram),
         protocol::GRE => gre::packet(context, entry),
         protocol::UDPLITE => udplite::packet(context, entry, datagram),
         _ => generic::packet(context),

@@ -47,7 +47,7 @@ pub(crate) fn kind(datagram: &Datagram<'_>, profile: Profile, verify: bool, keys
     }
 }
 
-/// What an error is about that has the packet of this tuple inside. That packet may be PPTP's, whose
+/// What an error is about that has the packet of this tuple inside. It may be a packet of PPTP, whose
 /// tuple only the key map completes.
 pub(super) fn about(inner: Result<Tuple, Reason>, keys: &KeyMap) -> Kind {
     let completed = inner.map(|mut tuple| {
