@@ -7,6 +7,7 @@
 pub mod actors;
 pub mod addresses;
 pub mod dice;
+pub mod generate;
 pub mod ground;
 pub mod sequence;
 pub mod transcript;
