@@ -3,6 +3,8 @@
 pub(crate) mod by_source;
 mod unique;
 
+pub use unique::End;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

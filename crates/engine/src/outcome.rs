@@ -128,6 +128,9 @@ pub enum Reason {
     Clash,
     /// Dropped: the connection ended under the packet.
     Dying,
+    /// Dropped: a header that translation must change is cut short, or an ICMP error's checksum
+    /// is wrong.
+    Untranslatable,
     /// Dropped by a rule.
     Rule,
 }

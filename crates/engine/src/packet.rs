@@ -4,9 +4,11 @@
 //! it reads on, and reads its fields without further doubt. What it refuses it names by a
 //! [`Reason`](crate::Reason).
 
+pub mod checksum;
 mod datagram;
 mod gre;
 mod icmp;
+pub mod rewrite;
 mod sctp;
 mod tcp;
 mod udp;

@@ -11,9 +11,22 @@ use crate::tuple::{Tuple, protocol};
 
 /// Which end of a connection is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
+    /// Its source, behind the routing.
     Source,
+    /// Its destination, before the routing.
     Destination,
+}
+
+impl End {
+    /// The end that is the source to packets in the other direction, if this is the destination.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Source => Self::Destination,
+            Self::Destination => Self::Source,
+        }
+    }
 }
 
 /// What the choice depends on outside of itself.

@@ -6,8 +6,8 @@ use super::gre;
 use crate::outcome::Reason;
 use crate::tuple::{Tuple, protocol};
 
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
+pub(super) const IPV4_HEADER: usize = 20;
+pub(super) const IPV6_HEADER: usize = 40;
 
 /// A datagram whose network header has been checked.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,8 @@ pub struct Datagram<'a> {
 impl<'a> Datagram<'a> {
     /// Checks the network header of `bytes`.
     ///
-    /// The checksum of an IPv4 header is not looked at.
+    /// The checksum of an IPv4 header is left to
+    /// [`network_header_holds`](super::checksum::network_header_holds).
     ///
     /// # Errors
     /// [`Reason::NetworkHeader`] where the IP stack drops the packet before any hook
@@ -190,7 +191,7 @@ mod extension {
 
 /// The protocol behind the extension headers, and where its header begins: possibly beyond the end
 /// of `bytes`, as only the first two bytes of each extension header must be there.
-fn skip_extensions(bytes: &[u8], start: usize, next: u8) -> Result<(u8, usize), Reason> {
+pub(super) fn skip_extensions(bytes: &[u8], start: usize, next: u8) -> Result<(u8, usize), Reason> {
     let (mut next, mut at) = (next, start);
     while extension::ALL.contains(&next) {
         if next == extension::NO_NEXT {
@@ -243,10 +244,11 @@ fn jumbo_length(bytes: &[u8]) -> Result<usize, Reason> {
 
 /// The datagram's length by a jumbo payload option that stands at `at`.
 fn jumbo_option(at: usize, value: &[u8], available: usize) -> Result<usize, Reason> {
+    const IPV6_LARGEST: usize = 0xffff;
     let value: [u8; 4] = value.try_into().map_err(|_| Reason::NetworkHeader)?;
     let payload = u32::from_be_bytes(value) as usize;
-    let fits = payload <= available - IPV6_HEADER;
-    if at % 4 != 2 || payload <= usize::from(u16::MAX) || !fits {
+    let fits = payload <= available.saturating_sub(IPV6_HEADER);
+    if at % 4 != 2 || payload <= IPV6_LARGEST || !fits {
         return Err(Reason::NetworkHeader);
     }
     Ok(IPV6_HEADER + payload)

@@ -2,8 +2,10 @@
 
 use crate::outcome::Reason;
 
-const VERSION: u8 = 0x07;
-const VERSION_1: u8 = 1;
+/// Bits of the version in the second byte.
+pub(super) const VERSION: u8 = 0x07;
+/// PPTP's version.
+pub(super) const VERSION_1: u8 = 1;
 const PPP: u16 = 0x880b;
 
 /// The destination's key: the call id of a PPTP packet, 0 for other versions and for headers cut

@@ -38,10 +38,10 @@ impl<'a> SctpPacket<'a> {
     /// [`Reason::SctpHeader`] (`sctp_error`, `nf_conntrack_proto_sctp.c`, Linux 6.12).
     #[inline]
     pub fn parse(payload: &'a [u8]) -> Result<Self, Reason> {
-        let (&[a, b, c, d, e, f, g, h, _, _, _, _], chunks) =
-            payload.split_first_chunk::<HEADER>().ok_or(Reason::SctpHeader)?;
-        let (source, destination) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-        let verification_tag = u32::from_be_bytes([e, f, g, h]);
+        let (header, chunks) = payload.split_first_chunk::<HEADER>().ok_or(Reason::SctpHeader)?;
+        let source = u16::from_be_bytes([header[0], header[1]]);
+        let destination = u16::from_be_bytes([header[2], header[3]]);
+        let verification_tag = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         Ok(Self { source, destination, verification_tag, chunks })
     }
 

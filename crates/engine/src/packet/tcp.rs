@@ -169,7 +169,7 @@ fn highest_edge(options: &[u8], acknowledgement: u32) -> u32 {
     let (blocks, _) = blocks.as_chunks::<8>();
     let edges = blocks.iter().map(|&[_, _, _, _, a, b, c, d]| u32::from_be_bytes([a, b, c, d]));
     edges.fold(acknowledgement, |highest, edge| {
-        if (edge.wrapping_sub(highest) as i32) > 0 { edge } else { highest }
+        if edge.wrapping_sub(highest).cast_signed() > 0 { edge } else { highest }
     })
 }
 
