@@ -4,7 +4,6 @@
 //! changes the record's state, status bits and its own part; the deadline, the counters and the
 //! table are the engine's business, which follows the tracker's [`Judgement`].
 
-mod checksum;
 pub(crate) mod dispatch;
 pub(crate) mod error;
 mod generic;

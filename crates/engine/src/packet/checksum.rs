@@ -148,10 +148,12 @@ mod tests {
         assert_eq!(Sum::default().bytes(&bytes).checksum(), !0xddf2);
     }
 
-    /// The sample of RFC 3720, appendix B.4, with a header's checksum left out.
+    /// The samples of RFC 3720, appendix B.4, and the usual nine digits.
     #[test]
     fn crc_of_known_bytes() {
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c::crc32c(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
         let mut packet = [0; 32];
         packet[8..12].copy_from_slice(&0xaa36_918a_u32.to_be_bytes());
         assert!(sctp_holds(&packet));

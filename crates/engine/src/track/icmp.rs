@@ -2,12 +2,12 @@
 
 use ctkeeper_flow::Family;
 
-use super::checksum::holds_icmp;
 use super::error::{Kind, about};
 use super::gre::KeyMap;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Reason;
+use crate::packet::checksum::icmp_holds;
 use crate::packet::{Datagram, IcmpMessage};
 use crate::time::Ticks;
 
@@ -42,7 +42,7 @@ pub(super) fn kind(datagram: &Datagram<'_>, verify: bool, keys: &KeyMap) -> Kind
         Ok(message) => message,
         Err(reason) => return Kind::Invalid(reason),
     };
-    if verify && !holds_icmp(datagram) {
+    if verify && !icmp_holds(datagram) {
         return Kind::Invalid(Reason::IcmpChecksum);
     }
     match message.kind {

@@ -3,12 +3,12 @@
 
 use ctkeeper_flow::{Family, Status};
 
-use super::checksum::holds_icmp;
 use super::error::{Kind, about};
 use super::gre::KeyMap;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Reason;
+use crate::packet::checksum::icmp_holds;
 use crate::packet::{Datagram, IcmpMessage};
 use crate::settings::Profile;
 use crate::time::Ticks;
@@ -52,7 +52,7 @@ pub(super) fn kind(datagram: &Datagram<'_>, profile: Profile, verify: bool, keys
     let Ok(message) = IcmpMessage::parse(datagram.payload) else {
         return Kind::Invalid(Reason::Icmpv6Header);
     };
-    if verify && !holds_icmp(datagram) {
+    if verify && !icmp_holds(datagram) {
         return Kind::Invalid(Reason::Icmpv6Checksum);
     }
     match message.kind {

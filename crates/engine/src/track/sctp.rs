@@ -4,11 +4,11 @@ mod cells;
 
 use ctkeeper_flow::{Direction, SctpState, Status};
 
-use super::checksum::holds_crc32c;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::event::Changes;
 use crate::outcome::Reason;
+use crate::packet::checksum::sctp_holds;
 use crate::packet::{Chunk, Datagram, SctpPacket};
 use crate::time::Ticks;
 
@@ -57,7 +57,7 @@ fn judge(
     datagram: &Datagram<'_>,
 ) -> Result<Judgement, Reason> {
     let packet = SctpPacket::parse(datagram.payload)?;
-    if context.verify && !holds_crc32c(datagram.payload) {
+    if context.verify && !sctp_holds(datagram.payload) {
         return Err(Reason::SctpChecksum);
     }
     let kinds = Kinds::of(&packet)?;

@@ -15,11 +15,11 @@ use ctkeeper_flow::{Direction, Status};
 
 use self::cells::{Kind, state};
 use self::window::{Fit, side, sides};
-use super::checksum::holds;
 use super::{Context, Judgement};
 use crate::entry::{Entry, TcpWindow};
 use crate::event::Changes;
 use crate::outcome::Reason;
+use crate::packet::checksum::layer4_holds;
 use crate::packet::{Datagram, TcpSegment};
 use crate::settings::{Profile, TcpTimeout};
 use crate::time::Ticks;
@@ -56,7 +56,7 @@ pub(crate) fn packet(
     (datagram, segment): (&Datagram<'_>, &TcpSegment<'_>),
     shift: i32,
 ) -> Judgement {
-    if context.verify && !holds(datagram, protocol::TCP, datagram.payload.len()) {
+    if context.verify && !layer4_holds(datagram, protocol::TCP, datagram.payload.len()) {
         return Judgement::Invalid(Reason::TcpChecksum);
     }
     if !segment.flags_make_sense() {

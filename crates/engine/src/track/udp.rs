@@ -2,11 +2,11 @@
 
 use ctkeeper_flow::Status;
 
-use super::checksum::holds;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::event::Changes;
 use crate::outcome::Reason;
+use crate::packet::checksum::layer4_holds;
 use crate::packet::{Datagram, UdpDatagram};
 use crate::time::Ticks;
 use crate::tuple::protocol;
@@ -61,7 +61,8 @@ fn fault(context: &Context<'_>, datagram: &Datagram<'_>) -> Option<Reason> {
         Err(reason) => Some(reason),
         Ok(UdpDatagram { checksum: 0, .. }) => None,
         Ok(_) => {
-            let wrong = context.verify && !holds(datagram, protocol::UDP, datagram.payload.len());
+            let wrong =
+                context.verify && !layer4_holds(datagram, protocol::UDP, datagram.payload.len());
             wrong.then_some(Reason::UdpChecksum)
         }
     }

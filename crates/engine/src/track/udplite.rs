@@ -2,11 +2,11 @@
 
 use ctkeeper_flow::Status;
 
-use super::checksum::holds;
 use super::udp::assure;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Reason;
+use crate::packet::checksum::layer4_holds;
 use crate::packet::{Datagram, UdpliteDatagram};
 use crate::time::Ticks;
 use crate::tuple::protocol;
@@ -35,7 +35,7 @@ fn fault(context: &Context<'_>, datagram: &Datagram<'_>) -> Option<Reason> {
         Err(reason) => return Some(reason),
     };
     // The kernel sums a pseudo header of UDP here, not of UDP-Lite.
-    let wrong = context.verify && !holds(datagram, protocol::UDP, coverage);
+    let wrong = context.verify && !layer4_holds(datagram, protocol::UDP, coverage);
     wrong.then_some(Reason::UdpliteChecksum)
 }
 
