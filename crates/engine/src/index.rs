@@ -1,4 +1,5 @@
 //! From tuples to records.
 
 pub(crate) mod chains;
+pub(crate) mod records;
 pub(crate) mod tags;

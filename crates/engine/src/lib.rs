@@ -5,6 +5,8 @@
 
 #[doc(hidden)]
 pub mod bound;
+mod clash;
+mod collector;
 mod coverage;
 mod entry;
 mod event;

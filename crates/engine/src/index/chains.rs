@@ -9,6 +9,7 @@ use ctkeeper_flow::{Direction, Status};
 
 use crate::entry::{Entry, NOWHERE};
 use crate::hash::Hasher;
+use crate::index::records::{Links, Records};
 use crate::random::Random;
 use crate::time::Ticks;
 use crate::tuple::Tuple;
@@ -19,20 +20,6 @@ const EVICTION_RANGE: usize = 8;
 /// Shortest limit of a chain's length, and how many above it may be drawn (`MIN_CHAINLEN`,
 /// `MAX_CHAINLEN`).
 const CHAIN_LIMIT: (u32, u32) = (50, 30);
-
-/// The records that chains link, as chains see them.
-pub(crate) trait Records {
-    /// The header of a record.
-    fn entry(&self, line: u32) -> &Entry;
-    /// The tuple of a record in a direction.
-    fn tuple(&self, line: u32, direction: Direction) -> Tuple;
-}
-
-/// Where the links of records can be written.
-pub(crate) trait Links {
-    /// The next nodes of a record, by direction.
-    fn links(&mut self, line: u32) -> &mut [u32; 2];
-}
 
 /// One tuple of one record: its line and direction, or the end of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +263,7 @@ impl Chains {
     }
 
     /// Puts a connection into the chain of its reply tuple only (`nf_ct_resolve_clash_harder`).
-    pub(crate) fn insert_reply<R: Records + Links>(&mut self, records: &mut R, line: u32) {
+    pub(crate) fn insert_reply(&mut self, records: &mut impl Links, line: u32) {
         let [_, reply] = self.buckets_of(records, line);
         self.link(records, line, Direction::Reply, reply);
     }
@@ -287,14 +274,14 @@ impl Chains {
     }
 
     /// Takes a connection out of both of its chains.
-    pub(crate) fn remove<R: Records + Links>(&mut self, records: &mut R, line: u32) {
+    pub(crate) fn remove(&mut self, records: &mut impl Links, line: u32) {
         let [original, reply] = self.buckets_of(records, line);
         self.unlink(records, Node::new(line, Direction::Original), original);
         self.unlink(records, Node::new(line, Direction::Reply), reply);
     }
 
     /// Takes one node out of its chain, if it stands there.
-    fn unlink<R: Records + Links>(&mut self, records: &mut R, node: Node, bucket: usize) {
+    fn unlink(&mut self, records: &mut impl Links, node: Node, bucket: usize) {
         let Some((line, direction)) = node.place() else { return };
         let next = records.entry(line).links[direction as usize];
         if self.heads[bucket] == node.0 {
