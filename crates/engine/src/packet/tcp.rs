@@ -161,6 +161,7 @@ fn has_timestamps_alone(options: &[u8]) -> bool {
     options.len() == 12 && options.starts_with(&[1, 1, 8, 10])
 }
 
+#[inline(never)]
 fn highest_edge(options: &[u8], acknowledgement: u32) -> u32 {
     const SACK: u8 = 5;
     let blocks = Options(options)
@@ -169,7 +170,7 @@ fn highest_edge(options: &[u8], acknowledgement: u32) -> u32 {
     let (blocks, _) = blocks.as_chunks::<8>();
     let edges = blocks.iter().map(|&[_, _, _, _, a, b, c, d]| u32::from_be_bytes([a, b, c, d]));
     edges.fold(acknowledgement, |highest, edge| {
-        if edge.wrapping_sub(highest).cast_signed() > 0 { edge } else { highest }
+        if highest.wrapping_sub(edge).cast_signed() < 0 { edge } else { highest }
     })
 }
 

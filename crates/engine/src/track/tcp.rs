@@ -16,11 +16,12 @@ use ctkeeper_flow::{Direction, Status};
 use self::cells::{Kind, state};
 use self::window::{Fit, side, sides};
 use super::{Context, Judgement};
+use crate::coverage::Coverage;
 use crate::entry::{Entry, TcpWindow};
 use crate::event::Changes;
 use crate::outcome::Reason;
 use crate::packet::checksum::layer4_holds;
-use crate::packet::{Datagram, TcpSegment};
+use crate::packet::{Datagram, TcpSegment, flag};
 use crate::settings::{Profile, TcpTimeout};
 use crate::time::Ticks;
 use crate::tuple::protocol;
@@ -45,18 +46,50 @@ struct Move {
 
 /// Judges a segment of a connection, or one that would begin it.
 ///
-/// `segment` is read from the payload of `datagram`. `shift` is what the sequence numbers of the receiver were shifted by under way, where the
-/// segment's acknowledgement stands, 0 without such a helper (`nf_ct_seq_offset` for the other
-/// direction at the acknowledgement less one).
+/// `segment` is read from the payload of `datagram`. `shift` is what the sequence numbers of the
+/// receiver were shifted by under way, where the segment's acknowledgement stands, 0 without such
+/// a helper (`nf_ct_seq_offset` for the other direction at the acknowledgement less one).
 #[inline]
 pub(crate) fn packet(
     context: &mut Context<'_>,
     entry: &mut Entry,
     window: &mut TcpWindow,
-    (datagram, segment): (&Datagram<'_>, &TcpSegment<'_>),
+    datagram: &Datagram<'_>,
+    segment: TcpSegment<'_>,
     shift: i32,
 ) -> Judgement {
-    if context.verify && !layer4_holds(datagram, protocol::TCP, datagram.payload.len()) {
+    if is_steady(context, entry, segment) && window::keep_steady(context, window, segment, shift) {
+        window.last_index = Kind::Ack as u8;
+        let life = life(context, window, Kind::Ack, state::ESTABLISHED);
+        return Judgement::Refresh(Ticks::from_seconds(life));
+    }
+    judge(context, entry, window, datagram, segment, shift)
+}
+
+/// Whether the segment is one of the many that make up nearly all traffic: ACK or data of an
+/// assured connection, which changes neither state nor status if it is in the window. All of
+/// [`judge`] comes to that for it, only later.
+#[inline]
+fn is_steady(context: &Context<'_>, entry: &Entry, segment: TcpSegment<'_>) -> bool {
+    const STATUS: u32 = Status::CONFIRMED.0 | Status::SEEN_REPLY.0 | Status::ASSURED.0;
+    entry.state == state::ESTABLISHED
+        && entry.status & STATUS == STATUS
+        && segment.flags & !(flag::PSH | flag::ECE | flag::CWR) == flag::ACK
+        && !context.verify
+        && context.coverage.is_none()
+}
+
+/// Judges any segment.
+#[inline(never)]
+fn judge(
+    context: &mut Context<'_>,
+    entry: &mut Entry,
+    window: &mut TcpWindow,
+    datagram: &Datagram<'_>,
+    segment: TcpSegment<'_>,
+    shift: i32,
+) -> Judgement {
+    if context.verify && is_corrupt(datagram) {
         return Judgement::Invalid(Reason::TcpChecksum);
     }
     if !segment.flags_make_sense() {
@@ -90,11 +123,28 @@ pub(crate) fn packet(
     advance(context, entry, window, (kind, step))
 }
 
+const _: () = {
+    let original = cells::next(Direction::Original, Kind::Ack, state::ESTABLISHED);
+    let reply = cells::next(Direction::Reply, Kind::Ack, state::ESTABLISHED);
+    assert!(original == state::ESTABLISHED && reply == original, "what is steady stays");
+};
+
+#[cold]
+fn is_corrupt(datagram: &Datagram<'_>) -> bool {
+    !layer4_holds(datagram, protocol::TCP, datagram.payload.len())
+}
+
 #[inline]
 fn count_cell(context: &mut Context<'_>, kind: Kind, from: u8) {
     if let Some(coverage) = &mut context.coverage {
-        coverage.tcp(context.direction, kind as u8, from);
+        count_in(coverage, context.direction, kind, from);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn count_in(coverage: &mut Coverage, direction: Direction, kind: Kind, from: u8) {
+    coverage.tcp(direction, kind as u8, from);
 }
 
 /// Begins a connection with its first segment, if it may (`tcp_new`).
@@ -103,7 +153,7 @@ fn begin(
     context: &mut Context<'_>,
     entry: &mut Entry,
     window: &mut TcpWindow,
-    (kind, segment): (Kind, &TcpSegment<'_>),
+    (kind, segment): (Kind, TcpSegment<'_>),
 ) -> Result<(), Reason> {
     match cells::next(Direction::Original, kind, state::NONE) {
         state::INVALID => {
@@ -124,7 +174,7 @@ fn particular(
     context: &Context<'_>,
     entry: &Entry,
     window: &mut TcpWindow,
-    (kind, segment): (Kind, &TcpSegment<'_>),
+    (kind, segment): (Kind, TcpSegment<'_>),
     to: u8,
 ) -> Course {
     let from = entry.state;
@@ -156,7 +206,7 @@ fn reopen_or_pass(
     context: &Context<'_>,
     entry: &Entry,
     window: &mut TcpWindow,
-    (kind, segment): (Kind, &TcpSegment<'_>),
+    (kind, segment): (Kind, TcpSegment<'_>),
 ) -> Course {
     let closed = (window.seen[0].flags | window.seen[1].flags) & side::CLOSE_BEGUN != 0;
     let aborted =
@@ -173,7 +223,7 @@ fn pass_by(
     context: &Context<'_>,
     entry: &Entry,
     window: &mut TcpWindow,
-    (kind, segment): (Kind, &TcpSegment<'_>),
+    (kind, segment): (Kind, TcpSegment<'_>),
 ) -> Course {
     let answers_last_syn = window.last_index == Kind::Syn as u8
         && window.last_direction != context.direction as u8
@@ -209,7 +259,7 @@ fn believe_last_syn(window: &mut TcpWindow, direction: Direction) {
     answering.forget();
 }
 
-fn remember_syn(entry: &Entry, window: &mut TcpWindow, segment: &TcpSegment<'_>) {
+fn remember_syn(entry: &Entry, window: &mut TcpWindow, segment: TcpSegment<'_>) {
     let offer = segment.syn_options();
     window.last_scale = offer.scale.unwrap_or(0);
     window.last_flags = 0;
@@ -273,8 +323,22 @@ fn advance(
 /// How many seconds the connection lives on.
 #[inline]
 fn life(context: &Context<'_>, window: &TcpWindow, kind: Kind, to: u8) -> u32 {
+    let retransmitted = window.retransmissions >= context.settings.tcp_max_retrans;
+    if retransmitted || window.last_window == 0 || kind == Kind::Reset {
+        return capped_life(context, window, kind, to);
+    }
     let timeouts = &context.settings.timeouts.tcp;
     // Whatever comes here is a state, and the table of timeouts has a place for more than those.
+    let usual = timeouts[usize::from(to)];
+    let unacknowledged = timeouts[TcpTimeout::Unacknowledged as usize];
+    let cap = if is_unacknowledged(window) { unacknowledged } else { u32::MAX };
+    usual.min(cap)
+}
+
+/// The same with the caps that are rarely asked for. The first that lowers is the one.
+#[cold]
+fn capped_life(context: &Context<'_>, window: &TcpWindow, kind: Kind, to: u8) -> u32 {
+    let timeouts = &context.settings.timeouts.tcp;
     let usual = timeouts[usize::from(to)];
     let retransmitting = timeouts[TcpTimeout::MaxRetrans as usize];
     let unacknowledged = timeouts[TcpTimeout::Unacknowledged as usize];
@@ -283,22 +347,20 @@ fn life(context: &Context<'_>, window: &TcpWindow, kind: Kind, to: u8) -> u32 {
     if retransmitted && usual > retransmitting {
         return retransmitting;
     }
-    if kind == Kind::Reset {
-        if context.profile == Profile::Linux6_1 {
-            return timeouts[TcpTimeout::Close as usize];
-        }
-        if to == state::ESTABLISHED && usual > unacknowledged {
-            return unacknowledged;
-        }
+    if kind == Kind::Reset && context.profile == Profile::Linux6_1 {
+        return timeouts[TcpTimeout::Close as usize];
     }
-    let on_the_way = (window.seen[0].flags | window.seen[1].flags) & side::UNACKNOWLEDGED != 0;
-    if on_the_way && usual > unacknowledged {
+    let inexact_reset = kind == Kind::Reset && to == state::ESTABLISHED;
+    if (inexact_reset || is_unacknowledged(window)) && usual > unacknowledged {
         return unacknowledged;
     }
-    if window.last_window == 0 && usual > retransmitting {
-        return retransmitting;
-    }
-    usual
+    if window.last_window == 0 { usual.min(retransmitting) } else { usual }
+}
+
+/// Whether either side has data on the way.
+#[inline]
+const fn is_unacknowledged(window: &TcpWindow) -> bool {
+    window.seen[0].has(side::UNACKNOWLEDGED) | window.seen[1].has(side::UNACKNOWLEDGED)
 }
 
 /// What a segment does that counts while nothing has come back.

@@ -74,7 +74,7 @@ pub(super) const fn next(direction: Direction, kind: Kind, from: u8) -> u8 {
 }
 
 /// Rows of 16 cells, 8 rows a direction, so that every index is in range.
-static CELLS: [u8; 256] = spread();
+const CELLS: [u8; 256] = spread();
 
 const fn spread() -> [u8; 256] {
     let mut cells = [state::INVALID; 256];

@@ -16,7 +16,7 @@ pub(super) fn course(
     context: &Context<'_>,
     entry: &Entry,
     window: &TcpWindow,
-    segment: &TcpSegment<'_>,
+    segment: TcpSegment<'_>,
 ) -> Course {
     let close = Move { from: entry.state, to: state::CLOSE };
     // The numbers of a closing connection may be those of one that has ended.
@@ -40,7 +40,7 @@ fn by_acknowledgement(
     context: &Context<'_>,
     entry: &Entry,
     window: &TcpWindow,
-    segment: &TcpSegment<'_>,
+    segment: TcpSegment<'_>,
     acknowledged: u32,
 ) -> Course {
     let close = Move { from: entry.state, to: state::CLOSE };
@@ -69,7 +69,7 @@ fn answers_one_let_through(
     context: &Context<'_>,
     entry: &Entry,
     window: &TcpWindow,
-    segment: &TcpSegment<'_>,
+    segment: TcpSegment<'_>,
 ) -> bool {
     let (last, direction) = (window.last_index, window.last_direction);
     let after_syn = entry.has(Status::SEEN_REPLY)

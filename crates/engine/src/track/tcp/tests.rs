@@ -95,8 +95,9 @@ impl Scene {
         };
         let mut segment = TcpSegment::parse(bytes).unwrap();
         segment.payload = data;
-        let both = (&datagram(protocol::TCP, bytes), &segment);
-        let judgement = packet(&mut context, &mut self.entry, &mut self.window, both, self.shift);
+        let datagram = datagram(protocol::TCP, bytes);
+        let judgement =
+            packet(&mut context, &mut self.entry, &mut self.window, &datagram, segment, self.shift);
         if let Judgement::Refresh(life) = judgement {
             self.entry.deadline = (self.now + life).0;
         }

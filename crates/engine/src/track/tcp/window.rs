@@ -67,7 +67,7 @@ struct Numbers {
 }
 
 /// Keeps what a connection's first segment tells; its state is not yet any.
-pub(super) fn begin(window: &mut TcpWindow, segment: &TcpSegment<'_>) {
+pub(super) fn begin(window: &mut TcpWindow, segment: TcpSegment<'_>) {
     *window = TcpWindow { last_index: Kind::None as u8, ..TcpWindow::default() };
     let [original, reply] = &mut window.seen;
     original.end = segment.end();
@@ -91,29 +91,49 @@ pub(super) fn check(
     context: &Context<'_>,
     window: &mut TcpWindow,
     (kind, at): (Kind, u8),
-    segment: &TcpSegment<'_>,
+    segment: TcpSegment<'_>,
     shift: i32,
 ) -> Fit {
     let (sender, receiver) = sides(&mut window.seen, context.direction);
     let mut numbers = Numbers::of(segment, receiver, shift);
     if sender.max_window == 0 || segment.has(flag::SYN) {
-        let begun = begin_side(sender, receiver, (context.direction, at), segment, &numbers);
-        if begun == Begun::Settled {
+        let place = (context.direction, at);
+        if begin_side(sender, receiver, place, segment, numbers.selective) == Begun::Settled {
             return Fit::Inside;
         }
     }
     if segment.flags & (flag::ACK | flag::RST) != flag::ACK {
-        numbers.fill_in(segment, sender, receiver, at);
+        numbers = numbers.filled_in(segment, sender, receiver, at);
     }
     let fit = numbers.fit(sender, receiver);
     if fit != Fit::Inside {
-        return turn_away(sender, receiver, &numbers, fit, context.settings.tcp_be_liberal);
+        return turn_away(sender, receiver, numbers, fit, context.settings.tcp_be_liberal);
     }
     numbers.keep(segment, sender, receiver);
     if kind == Kind::Ack {
         numbers.count_retransmission(segment, window, context.direction);
     }
     Fit::Inside
+}
+
+/// Keeps what an ACK tells whose only flag that matters is that, if it is inside; otherwise
+/// nothing changes, and [`check`] is to judge.
+#[inline]
+pub(super) fn keep_steady(
+    context: &Context<'_>,
+    window: &mut TcpWindow,
+    mut segment: TcpSegment<'_>,
+    shift: i32,
+) -> bool {
+    segment.flags = flag::ACK;
+    let (sender, receiver) = sides(&mut window.seen, context.direction);
+    let numbers = Numbers::of(segment, receiver, shift);
+    if sender.max_window == 0 || numbers.fit(sender, receiver) != Fit::Inside {
+        return false;
+    }
+    numbers.keep(segment, sender, receiver);
+    numbers.count_retransmission(segment, window, context.direction);
+    true
 }
 
 /// The side that sends in a direction, and the one that receives.
@@ -133,7 +153,7 @@ impl TcpSide {
     }
 
     /// Keeps what the options of a SYN offer. Without any options nothing changes.
-    fn take_offer(&mut self, segment: &TcpSegment<'_>) {
+    fn take_offer(&mut self, segment: TcpSegment<'_>) {
         if !segment.has_options() {
             return;
         }
@@ -167,13 +187,13 @@ fn begin_side(
     sender: &mut TcpSide,
     receiver: &mut TcpSide,
     (direction, at): (Direction, u8),
-    segment: &TcpSegment<'_>,
-    numbers: &Numbers,
+    segment: TcpSegment<'_>,
+    selective: u32,
 ) -> Begun {
     let first = sender.max_window == 0;
     let opening = matches!(at, state::SYN_SENT | state::SYN_RECV);
     if !segment.has(flag::SYN) {
-        begin_midway(sender, receiver, segment, numbers.selective);
+        begin_midway(sender, receiver, segment, selective);
     } else if first || (after(segment.end(), sender.end) && opening) {
         begin_with_syn(sender, receiver, direction, segment);
         if !segment.has(flag::ACK) && (first || direction == Direction::Reply) {
@@ -187,7 +207,7 @@ fn begin_with_syn(
     sender: &mut TcpSide,
     receiver: &mut TcpSide,
     direction: Direction,
-    segment: &TcpSegment<'_>,
+    segment: TcpSegment<'_>,
 ) {
     sender.end = segment.end();
     sender.max_end = segment.end();
@@ -204,7 +224,7 @@ fn begin_with_syn(
 fn begin_midway(
     sender: &mut TcpSide,
     receiver: &mut TcpSide,
-    segment: &TcpSegment<'_>,
+    segment: TcpSegment<'_>,
     selective: u32,
 ) {
     sender.end = segment.end();
@@ -221,7 +241,7 @@ fn begin_midway(
 
 /// The window that a segment announces.
 #[inline]
-fn scaled(segment: &TcpSegment<'_>, sender: &TcpSide) -> u32 {
+fn scaled(segment: TcpSegment<'_>, sender: &TcpSide) -> u32 {
     let window = u32::from(segment.window);
     if segment.has(flag::SYN) { window } else { window.wrapping_shl(u32::from(sender.scale)) }
 }
@@ -231,7 +251,7 @@ fn scaled(segment: &TcpSegment<'_>, sender: &TcpSide) -> u32 {
 fn turn_away(
     sender: &mut TcpSide,
     receiver: &TcpSide,
-    numbers: &Numbers,
+    numbers: Numbers,
     fit: Fit,
     liberal: bool,
 ) -> Fit {
@@ -247,7 +267,7 @@ fn turn_away(
 
 impl Numbers {
     #[inline]
-    fn of(segment: &TcpSegment<'_>, receiver: &TcpSide, shift: i32) -> Self {
+    fn of(segment: TcpSegment<'_>, receiver: &TcpSide, shift: i32) -> Self {
         let acknowledgement = segment.acknowledgement;
         let selective = if receiver.has(side::SACK_PERMITTED) {
             segment.highest_sack(acknowledgement)
@@ -265,7 +285,13 @@ impl Numbers {
     /// Puts numbers that pass in the place of those that a segment without ACK and some resets
     /// do not have.
     #[cold]
-    fn fill_in(&mut self, segment: &TcpSegment<'_>, sender: &TcpSide, receiver: &TcpSide, at: u8) {
+    fn filled_in(
+        mut self,
+        segment: TcpSegment<'_>,
+        sender: &TcpSide,
+        receiver: &TcpSide,
+        at: u8,
+    ) -> Self {
         if !segment.has(flag::ACK) || self.acknowledgement == 0 {
             self.acknowledgement = receiver.end;
             self.selective = receiver.end;
@@ -274,10 +300,11 @@ impl Numbers {
             self.sequence = sender.end;
             self.end = sender.end;
         }
+        self
     }
 
     #[inline]
-    fn fit(&self, sender: &TcpSide, receiver: &TcpSide) -> Fit {
+    fn fit(self, sender: &TcpSide, receiver: &TcpSide) -> Fit {
         if !before(self.sequence, sender.max_end.wrapping_add(1)) {
             return Fit::Outside(Reason::TcpSequenceAbove);
         }
@@ -292,7 +319,7 @@ impl Numbers {
         }
     }
 
-    fn overshoots(&self, sender: &TcpSide, receiver: &TcpSide) -> bool {
+    fn overshoots(self, sender: &TcpSide, receiver: &TcpSide) -> bool {
         let beyond = self.end.wrapping_sub(sender.max_end).wrapping_add(1);
         receiver.max_window != 0
             && self.reaches_window(sender, receiver)
@@ -302,69 +329,67 @@ impl Numbers {
     }
 
     #[inline]
-    const fn acknowledges_seen(&self, receiver: &TcpSide) -> bool {
+    const fn acknowledges_seen(self, receiver: &TcpSide) -> bool {
         before(self.selective, receiver.end.wrapping_add(1))
     }
 
     #[inline]
-    const fn reaches_window(&self, sender: &TcpSide, receiver: &TcpSide) -> bool {
+    const fn reaches_window(self, sender: &TcpSide, receiver: &TcpSide) -> bool {
         after(self.end, sender.end.wrapping_sub(receiver.max_window).wrapping_sub(1))
     }
 
     #[inline]
-    fn acknowledges_lately(&self, sender: &TcpSide, receiver: &TcpSide) -> bool {
+    fn acknowledges_lately(self, sender: &TcpSide, receiver: &TcpSide) -> bool {
         let window = sender.max_window.max(ACK_WINDOW);
         after(self.selective, receiver.end.wrapping_sub(window).wrapping_sub(1))
     }
 
+    /// Keeps what a segment inside tells. What differs from segment to segment at random is put in
+    /// terms of values, not of branches, for those could not be predicted.
     #[inline]
-    fn keep(&self, segment: &TcpSegment<'_>, sender: &mut TcpSide, receiver: &mut TcpSide) {
+    fn keep(self, segment: TcpSegment<'_>, sender: &mut TcpSide, receiver: &mut TcpSide) {
         let announced = scaled(segment, sender);
         let gap = self.selective.wrapping_sub(self.acknowledgement);
         sender.max_window = sender.max_window.max(announced.wrapping_add(gap));
-        if after(self.end, sender.end) {
-            sender.end = self.end;
-            sender.flags |= side::UNACKNOWLEDGED;
-        }
+
+        let is_more = after(self.end, sender.end);
+        sender.end = if is_more { self.end } else { sender.end };
+        sender.flags |= u8::from(is_more) * side::UNACKNOWLEDGED;
         if segment.has(flag::ACK) {
-            self.keep_acknowledgement(sender);
+            let later = !sender.has(side::ACK_KNOWN) | after(self.acknowledgement, sender.max_ack);
+            sender.max_ack = if later { self.acknowledgement } else { sender.max_ack };
+            sender.flags |= side::ACK_KNOWN;
         }
+
         if receiver.max_window != 0 && after(self.end, sender.max_end) {
             let grown = self.end.wrapping_sub(sender.max_end);
             receiver.max_window = receiver.max_window.wrapping_add(grown);
         }
         let edge = self.selective.wrapping_add(announced);
-        if after(edge, receiver.max_end.wrapping_sub(1)) {
-            // One byte may probe a window that is closed.
-            receiver.max_end = edge.wrapping_add(u32::from(announced == 0));
-        }
-        if self.acknowledgement == receiver.end {
-            receiver.flags &= !side::UNACKNOWLEDGED;
-        }
+        let is_further = after(edge, receiver.max_end.wrapping_sub(1));
+        // One byte may probe a window that is closed.
+        let edge = edge.wrapping_add(u32::from(announced == 0));
+        receiver.max_end = if is_further { edge } else { receiver.max_end };
+        let is_all = self.acknowledgement == receiver.end;
+        receiver.flags &= !(u8::from(is_all) * side::UNACKNOWLEDGED);
     }
 
-    #[inline]
-    const fn keep_acknowledgement(&self, sender: &mut TcpSide) {
-        if !sender.has(side::ACK_KNOWN) || after(self.acknowledgement, sender.max_ack) {
-            sender.max_ack = self.acknowledgement;
-            sender.flags |= side::ACK_KNOWN;
-        }
-    }
-
+    /// Counts a segment that is sent again, or keeps its numbers to know it by.
     #[inline]
     fn count_retransmission(
-        &self,
-        segment: &TcpSegment<'_>,
+        self,
+        segment: TcpSegment<'_>,
         window: &mut TcpWindow,
         direction: Direction,
     ) {
-        let repeated = window.last_direction == direction as u8
-            && window.last_sequence == self.sequence
-            && window.last_acknowledgement == self.acknowledgement
-            && window.last_end == self.end
-            && window.last_window == segment.window;
-        if repeated {
-            window.retransmissions = window.retransmissions.wrapping_add(1);
+        // In one word, for each difference alone comes at random.
+        let difference = u32::from(window.last_direction ^ direction as u8)
+            | (window.last_sequence ^ self.sequence)
+            | (window.last_acknowledgement ^ self.acknowledgement)
+            | (window.last_end ^ self.end)
+            | u32::from(window.last_window ^ segment.window);
+        if difference == 0 {
+            count_one_more(window);
             return;
         }
         window.last_direction = direction as u8;
@@ -374,4 +399,9 @@ impl Numbers {
         window.last_window = segment.window;
         window.retransmissions = 0;
     }
+}
+
+#[cold]
+fn count_one_more(window: &mut TcpWindow) {
+    window.retransmissions = window.retransmissions.wrapping_add(1);
 }

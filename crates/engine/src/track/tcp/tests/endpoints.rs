@@ -266,7 +266,9 @@ impl Network {
         for round in 0..ROUNDS {
             for from in [Original, Reply] {
                 let sent = self.ends[from as usize].speak(from);
-                sent.into_iter().for_each(|sent| self.send(round, sent));
+                for sent in sent {
+                    self.send(round, sent);
+                }
             }
             for sent in arrived(&mut self.before, round) {
                 self.pass(round, sent)?;
@@ -274,7 +276,9 @@ impl Network {
             for sent in arrived(&mut self.behind, round) {
                 let to = if sent.from == Original { Reply } else { Original };
                 let answer = self.ends[to as usize].hear(to, &sent);
-                answer.into_iter().for_each(|answer| self.send(round, answer));
+                if let Some(answer) = answer {
+                    self.send(round, answer);
+                }
             }
             let on_the_way = !(self.before.is_empty() && self.behind.is_empty());
             if self.ends.iter().all(End::is_done) && !on_the_way {
