@@ -10,6 +10,7 @@ mod collector;
 mod coverage;
 mod entry;
 mod event;
+mod expect;
 mod extension;
 mod hash;
 mod index;
