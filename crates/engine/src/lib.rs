@@ -13,6 +13,7 @@ mod event;
 mod expect;
 mod extension;
 mod hash;
+pub mod helper;
 mod index;
 mod memory;
 pub mod nat;

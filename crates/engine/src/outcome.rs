@@ -131,6 +131,8 @@ pub enum Reason {
     /// Dropped: a header that translation must change is cut short, or an ICMP error's checksum
     /// is wrong.
     Untranslatable,
+    /// Dropped by a helper.
+    Helper,
     /// Dropped by a rule.
     Rule,
 }
