@@ -166,18 +166,15 @@ impl<'a> Lines<'a> {
         if said.words.last() != Some(&b'\n') || self.begin_at(next) {
             return;
         }
-        let place = match self.words[KNOWN] {
-            known @ (0 | 1) => {
-                self.words[KNOWN] = known + 1;
-                known as usize
+        let place = if let known @ (0 | 1) = self.words[KNOWN] {
+            self.words[KNOWN] = known + 1;
+            known as usize
+        } else {
+            let older = usize::from(!is_before(self.words[0], self.words[1]));
+            if !is_before(self.words[older], next) {
+                return;
             }
-            _ => {
-                let older = usize::from(!is_before(self.words[0], self.words[1]));
-                if !is_before(self.words[older], next) {
-                    return;
-                }
-                older
-            }
+            older
         };
         self.words[place] = next;
     }
