@@ -2,4 +2,5 @@
 //! Debian's own kernels, which the suite `vm` of the tests and `cargo xtask vm shell` start.
 
 pub mod build;
+pub mod fuzz;
 pub mod vm;

@@ -1,4 +1,4 @@
-//! The repository's chores: `cargo xtask ci|setup|vm|dist|help`.
+//! The repository's chores: `cargo xtask ci|setup|vm|fuzz|dist|help`.
 
 mod packages;
 
@@ -27,6 +27,12 @@ enum Chore {
     /// Run the tests in virtual machines: Debian's 6.1 and 6.12 kernels under QEMU, emulated
     #[command(after_help = vm::HELP)]
     Vm(Machines),
+    /// Fuzz the engine's packet path, then print which of its lines the inputs reach
+    Fuzz {
+        /// How long
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
+    },
     /// Build the static binary: target/dist/ctkeeper, with man pages and shell completions
     Dist,
 }
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Chore::Ci => ci(),
         Chore::Setup => setup(),
         Chore::Vm(machines) => machines.run(),
+        Chore::Fuzz { minutes } => fuzz(minutes),
         Chore::Dist => dist(),
     };
     match result {
@@ -135,6 +142,11 @@ impl Machines {
         ensure!(status.success(), "the tests in virtual machines failed");
         Ok(())
     }
+}
+
+/// On every core that this process may use.
+fn fuzz(minutes: u32) -> anyhow::Result<()> {
+    xtask::fuzz::run(minutes, std::thread::available_parallelism()?.get())
 }
 
 /// A static binary that runs on any Linux of this architecture, with its pages.
