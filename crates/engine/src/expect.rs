@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ctkeeper_flow::{ExpectationFlags, Family};
+use serde::{Deserialize, Serialize};
 
 use crate::outcome::Handle;
 use crate::time::Ticks;
@@ -130,7 +131,7 @@ impl Expectation {
 }
 
 /// What has happened to expectations, as the kernel's statistics count it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Put into the table (`expect_create`).
     pub(crate) created: u64,
@@ -365,6 +366,39 @@ impl Expectations {
             self.counts.resize(namespace + 1, Counts::default());
         }
         (&mut self.held[namespace], &mut self.counts[namespace])
+    }
+}
+
+/// What an image keeps.
+impl Expectations {
+    /// All of them, the oldest first, and the last id that was given.
+    pub(crate) fn in_order(&self) -> (Vec<&Expectation>, u32) {
+        let mut all: Vec<_> = self.places.iter().flatten().collect();
+        // Ids begin anew after the largest: the one after the last is the oldest.
+        all.sort_by_key(|one| one.id.wrapping_sub(self.last_id).wrapping_sub(1));
+        (all, self.last_id)
+    }
+
+    /// What has happened, by namespace, up to the last where anything has.
+    pub(crate) fn all_counts(&self) -> &[Counts] {
+        &self.counts
+    }
+
+    /// Puts one back that stood behind those already there.
+    pub(crate) fn put_back(&mut self, expectation: Expectation) {
+        self.insert(expectation);
+    }
+
+    /// Goes on counting, of ids and in a namespace.
+    pub(crate) fn resume(&mut self, last_id: u32, counts: &[Counts]) {
+        self.last_id = last_id;
+        if self.counts.len() < counts.len() {
+            self.held.resize(counts.len(), 0);
+            self.counts.resize(counts.len(), Counts::default());
+        }
+        for (mine, counts) in self.counts.iter_mut().zip(counts) {
+            *mine = *counts;
+        }
     }
 }
 

@@ -157,6 +157,16 @@ impl Helpers {
         self.connections.get(&key(master)).map(|&(number, _)| number)
     }
 
+    /// The number of a connection's helper and what it keeps of the connection.
+    pub(crate) fn kept(&self, master: Handle) -> Option<(u16, Memory)> {
+        self.connections.get(&key(master)).copied()
+    }
+
+    /// Puts back what [`Self::kept`] told. The helper itself need not be there yet.
+    pub(crate) fn put_back(&mut self, master: Handle, kept: (u16, Memory)) {
+        self.connections.insert(key(master), kept);
+    }
+
     /// Forgets a connection that ends.
     pub(crate) fn forget(&mut self, master: Handle) {
         self.connections.remove(&key(master));

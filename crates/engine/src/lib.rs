@@ -14,6 +14,7 @@ mod expect;
 mod extension;
 mod hash;
 pub mod helper;
+mod image;
 mod index;
 mod memory;
 pub mod nat;

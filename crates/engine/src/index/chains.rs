@@ -268,6 +268,12 @@ impl Chains {
         self.link(records, line, Direction::Reply, reply);
     }
 
+    /// Puts one tuple of a connection at the head of its chain, as an image had it.
+    pub(crate) fn push(&mut self, records: &mut impl Links, line: u32, direction: Direction) {
+        let bucket = self.buckets_of(records, line)[direction as usize];
+        self.link(records, line, direction, bucket);
+    }
+
     fn link(&mut self, links: &mut impl Links, line: u32, direction: Direction, bucket: usize) {
         links.links(line)[direction as usize] = self.heads[bucket];
         self.heads[bucket] = Node::new(line, direction).0;
