@@ -6,8 +6,10 @@
 #[doc(hidden)]
 pub mod bound;
 mod clash;
+mod collection;
 mod collector;
 mod coverage;
+mod engine;
 mod entry;
 mod event;
 mod expect;
@@ -17,17 +19,21 @@ pub mod helper;
 mod image;
 mod index;
 mod memory;
+mod namespace;
 pub mod nat;
 mod outcome;
 pub mod packet;
 mod random;
 pub mod rules;
 mod settings;
+mod table;
 mod time;
 mod track;
 pub mod tuple;
+mod view;
 
 pub use coverage::{Cell, Coverage};
+pub use engine::{Engine, OutOfMemory};
 pub use event::{Changes, Event};
 pub use nat::Range;
 pub use outcome::{Class, Handle, Outcome, Reason, Verdict};

@@ -160,6 +160,11 @@ pub struct Handle {
 }
 
 impl Outcome {
+    /// Whether the packet goes on.
+    pub const fn is_accepted(&self) -> bool {
+        matches!(self.verdict, Verdict::Accept)
+    }
+
     /// A packet without connection that goes on.
     pub const fn loose(class: Class, reason: Option<Reason>) -> Self {
         let (verdict, direction) = (Verdict::Accept, Direction::Original);

@@ -258,6 +258,11 @@ impl Arena {
         0
     }
 
+    /// Places of records at most, in use or not: what one pass of [`Self::scan`] looks at.
+    pub(crate) const fn places(&self) -> usize {
+        self.lines.len()
+    }
+
     /// The records in use by their places in memory.
     pub(crate) fn records(&self) -> impl Iterator<Item = u32> {
         self.chunks.iter().enumerate().flat_map(move |(at, chunk)| {

@@ -1,0 +1,502 @@
+//! The engine: packets in, outcomes out.
+
+use ctkeeper_flow::{Direction, Flow, Statistic, Statistics, Status, Zone};
+
+use std::collections::TryReserveError;
+
+use crate::collector::Collector;
+use crate::coverage::Coverage;
+use crate::entry::{Entry, flag};
+use crate::event::{Changes, Event};
+use crate::outcome::{Class, Handle, Outcome, Reason, Verdict};
+use crate::packet::{Datagram, Packet, Route, TcpSegment};
+use crate::rules::Ruleset;
+use crate::settings::{Config, Profile, Settings};
+use crate::table::{Entered, Place, Table};
+use crate::time::{Ticks, Time};
+use crate::track::error::{self, Kind};
+use crate::track::{Context, Judgement, dispatch, tcp};
+use crate::tuple::{Tuple, protocol};
+
+/// A connection tracker with a table of its own.
+pub struct Engine {
+    pub(crate) table: Table,
+    pub(crate) profile: Profile,
+    collector: Collector,
+    coverage: Option<Box<Coverage>>,
+    config: Config,
+}
+
+/// Places that the collector may look at while one packet waits: the fast mode's sweep has a
+/// bound that no packet feels, the kernel's walk is followed as far as it went meanwhile.
+const FAST_BUDGET: usize = 1024;
+const EXACT_BUDGET: usize = 1 << 19;
+
+/// Memory for an engine could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot set aside memory for {entries} connections: {cause}; take a lower capacity")]
+pub struct OutOfMemory {
+    /// How many connections it was for.
+    pub entries: u32,
+    /// What the allocator said.
+    #[source]
+    pub cause: TryReserveError,
+}
+
+/// Building and looking.
+impl Engine {
+    /// An empty engine without namespaces. Memory for [`Config::entries`] is set aside, not
+    /// touched.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when that much address space cannot be had.
+    pub fn new(config: Config) -> Result<Self, OutOfMemory> {
+        let table = Table::new(&config)
+            .map_err(|cause| OutOfMemory { entries: config.entries(), cause })?;
+        Ok(Self {
+            table,
+            profile: config.profile,
+            collector: Collector::new(&config),
+            coverage: config.coverage.then(Box::default),
+            config,
+        })
+    }
+
+    /// Adds a namespace and gives the number that [`Packet::namespace`] names it by, from 0 on;
+    /// `None` when there are 65,536 already.
+    pub fn add_namespace(&mut self, settings: Settings) -> Option<u16> {
+        self.table.add_namespace(settings)
+    }
+
+    /// What the engine was built with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The sysctls of a namespace.
+    pub fn settings(&self, namespace: u16) -> Option<&Settings> {
+        Some(&self.table.namespaces.get(usize::from(namespace))?.settings)
+    }
+
+    /// Changes the sysctls of a namespace. Connections keep the deadlines they have until their
+    /// next packet, as in the kernel.
+    pub fn settings_mut(&mut self, namespace: u16) -> Option<&mut Settings> {
+        Some(&mut self.table.namespaces.get_mut(usize::from(namespace))?.settings)
+    }
+
+    /// `nf_conntrack_count` of a namespace: with expired connections that are not collected yet.
+    pub fn count(&self, namespace: u16) -> u32 {
+        self.table.namespaces.get(usize::from(namespace)).map_or(0, |n| n.count)
+    }
+
+    /// The statistics of a namespace, as `conntrack -S` shows them.
+    pub fn statistics(&self, namespace: u16) -> Statistics {
+        let namespace = self.table.namespaces.get(usize::from(namespace));
+        namespace.map(crate::namespace::Namespace::statistics).unwrap_or_default()
+    }
+
+    /// A connection as it stands now; `None` when it has ended.
+    pub fn connection(&self, now: Time, handle: Handle) -> Option<Flow> {
+        let line = self.table.resolve(handle)?;
+        Some(self.table.flow(Ticks::at(now), line))
+    }
+
+    /// Every connection in the table that has not expired, with its namespace, as a dump lists
+    /// them.
+    pub fn connections(&self, now: Time) -> impl Iterator<Item = (u16, Flow)> {
+        let now = Ticks::at(now);
+        self.table.arena.records().filter_map(move |line| {
+            let entry = self.table.arena.entry(line);
+            let is_listed = entry.flags & (flag::LISTED | flag::REPLY_ONLY) == flag::LISTED;
+            let lives = is_listed && !entry.is_expired(now);
+            lives.then(|| (entry.namespace, self.table.flow(now, line)))
+        })
+    }
+
+    /// The events since the last call, oldest first; empty unless [`Config::events`] is on.
+    pub fn events(&mut self) -> Vec<Event> {
+        self.table.take_events()
+    }
+
+    /// Which cells and reasons were met; `None` unless [`Config::coverage`] is on.
+    pub fn coverage(&self) -> Option<&Coverage> {
+        self.coverage.as_deref()
+    }
+}
+
+/// Packets.
+impl Engine {
+    /// Takes one packet through its namespace.
+    pub fn packet<R: Ruleset + ?Sized>(
+        &mut self,
+        now: Time,
+        packet: &Packet<'_>,
+        rules: &mut R,
+    ) -> Outcome {
+        if usize::from(packet.namespace) >= self.table.namespaces.len() {
+            return Outcome::loose(Class::Untracked, None);
+        }
+        if self.collector.is_due(now) {
+            self.collect_a_little(now);
+        }
+        let now = Ticks::at(now);
+        let _ = rules;
+        let datagram = match Datagram::parse(packet.bytes) {
+            Ok(datagram) => datagram,
+            Err(reason) => return self.invalid(packet.namespace, reason),
+        };
+        let tracked = match self.track(now, packet, &datagram, Zone::DEFAULT) {
+            Ok(tracked) => tracked,
+            Err(outcome) => return outcome,
+        };
+        self.confirm(now, tracked)
+    }
+}
+
+/// Collecting.
+impl Engine {
+    /// Lets the collector do what is due by `now`, looking at no more than `budget` places;
+    /// whether that was all. Packets do so a little at a time: this is for when none come.
+    pub fn collect(&mut self, now: Time, budget: usize) -> bool {
+        self.collector.run(now, &mut self.table, budget)
+    }
+
+    #[cold]
+    fn collect_a_little(&mut self, now: Time) {
+        let budget = match self.collector {
+            Collector::Fast(_) => FAST_BUDGET,
+            Collector::Exact(_) => EXACT_BUDGET,
+        };
+        self.collect(now, budget);
+    }
+
+    /// How long the connection had been expired that the collector ended latest of all.
+    pub const fn longest_overdue(&self) -> Ticks {
+        Ticks(self.table.latest)
+    }
+}
+
+/// A packet that belongs to a connection, on its way through the hooks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tracked {
+    pub(crate) line: u32,
+    pub(crate) direction: Direction,
+    pub(crate) class: Class,
+    pub(crate) changes: Changes,
+}
+
+/// Tracking, as `nf_conntrack_in` (`nf_conntrack_core.c`, Linux 6.12).
+impl Engine {
+    /// Finds or makes the connection of a packet and lets its tracker judge.
+    #[inline]
+    pub(crate) fn track(
+        &mut self,
+        now: Ticks,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        zone: Zone,
+    ) -> Result<Tracked, Outcome> {
+        let place = Place { namespace: packet.namespace, zone };
+        if matches!(datagram.protocol, protocol::ICMP | protocol::ICMPV6)
+            && let Some(result) = self.icmp_error(now, packet, datagram, place)
+        {
+            return result;
+        }
+        let mut tuple = match datagram.tuple() {
+            Ok(tuple) => tuple,
+            Err(reason) => return Err(self.invalid(packet.namespace, reason)),
+        };
+        if tuple.protocol == protocol::GRE {
+            self.table.namespaces[usize::from(packet.namespace)].calls.complete(&mut tuple);
+        }
+        loop {
+            let (line, direction, class) = match self.table.lookup(now, place, &tuple) {
+                Some((line, direction)) => {
+                    (line, direction, class(self.table.arena.entry(line), direction))
+                }
+                None => self.begin(now, place, &tuple)?,
+            };
+            let mut tracked = Tracked { line, direction, class, changes: Changes::default() };
+            let judgement = self.judge(now, packet, datagram, &mut tracked);
+            match self.follow(now, datagram, &mut tracked, judgement) {
+                Some(Ok(())) => return Ok(tracked),
+                Some(Err(outcome)) => return Err(outcome),
+                None => {}
+            }
+        }
+    }
+
+    /// A new connection for a packet that has none (`init_conntrack`).
+    fn begin(
+        &mut self,
+        now: Ticks,
+        place: Place,
+        tuple: &Tuple,
+    ) -> Result<(u32, Direction, Class), Outcome> {
+        if tuple.inverted().is_none() {
+            return Err(self.invalid(place.namespace, Reason::NotInvertible));
+        }
+        match self.table.allocate(now, place, tuple) {
+            Ok(line) => {
+                self.equip(line);
+                Ok((line, Direction::Original, Class::New))
+            }
+            Err(reason) => Err(self.no_room(place.namespace, reason)),
+        }
+    }
+
+    /// What the namespace wants every connection to have (`nf_ct_acct_ext_add`).
+    #[inline]
+    fn equip(&mut self, line: u32) {
+        let entry = self.table.arena.entry_mut(line);
+        let settings = &self.table.namespaces[usize::from(entry.namespace)].settings;
+        if settings.accounting {
+            self.table.extensions.start_counting(line, entry);
+        }
+    }
+
+    #[cold]
+    fn no_room(&mut self, namespace: u16, reason: Reason) -> Outcome {
+        if reason == Reason::TableFull {
+            self.collector.note_full();
+        }
+        self.namespace(namespace, Statistic::Drop);
+        self.met(reason);
+        Outcome::dropped(Class::Invalid, reason)
+    }
+
+    /// Asks the tracker.
+    #[inline]
+    fn judge(
+        &mut self,
+        now: Ticks,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        tracked: &mut Tracked,
+    ) -> Judgement {
+        let settings = &self.table.namespaces[usize::from(packet.namespace)].settings;
+        let mut context = Context {
+            now,
+            settings,
+            profile: self.profile,
+            direction: tracked.direction,
+            verify: verifies(settings, packet),
+            changes: &mut tracked.changes,
+            coverage: self.coverage.as_deref_mut(),
+        };
+        if datagram.protocol != protocol::TCP {
+            let entry = self.table.arena.entry_mut(tracked.line);
+            return dispatch::packet(&mut context, entry, datagram);
+        }
+        let segment = match TcpSegment::parse(datagram.payload) {
+            Ok(segment) => segment,
+            Err(reason) => return Judgement::Invalid(reason),
+        };
+        match self.table.arena.tcp_mut(tracked.line) {
+            Some((entry, window)) => tcp::packet(&mut context, entry, window, datagram, segment, 0),
+            None => Judgement::Invalid(Reason::TcpHeader),
+        }
+    }
+
+    /// Does what the tracker said; `None` to look the packet up again.
+    #[inline]
+    fn follow(
+        &mut self,
+        now: Ticks,
+        datagram: &Datagram<'_>,
+        tracked: &mut Tracked,
+        judgement: Judgement,
+    ) -> Option<Result<(), Outcome>> {
+        match judgement {
+            Judgement::Refresh(timeout) => {
+                self.refresh(now, tracked.line, timeout);
+                self.count_packet(tracked, datagram);
+            }
+            Judgement::Count => self.count_packet(tracked, datagram),
+            Judgement::Ignore => {}
+            Judgement::End => {
+                self.count_packet(tracked, datagram);
+                self.table.unlist(now, tracked.line);
+            }
+            Judgement::Repeat => {
+                self.table.end(now, tracked.line);
+                return None;
+            }
+            Judgement::Invalid(reason) => return Some(Err(self.refuse(tracked, reason, false))),
+            Judgement::Drop(reason) => return Some(Err(self.refuse(tracked, reason, true))),
+        }
+        self.replied(tracked);
+        Some(Ok(()))
+    }
+
+    /// The other side has spoken; only after the tracker, which judges its first packet without
+    /// that knowledge.
+    #[inline]
+    fn replied(&mut self, tracked: &mut Tracked) {
+        if tracked.direction == Direction::Reply {
+            let entry = self.table.arena.entry_mut(tracked.line);
+            if !entry.has(Status::SEEN_REPLY) {
+                entry.set(Status::SEEN_REPLY);
+                tracked.changes.add(Changes::REPLY);
+            }
+        }
+    }
+
+    /// `nf_ct_refresh`: a confirmed connection's deadline is a moment, another's a span.
+    #[inline]
+    fn refresh(&mut self, now: Ticks, line: u32, timeout: Ticks) {
+        let entry = self.table.arena.entry_mut(line);
+        if entry.has(Status::FIXED_TIMEOUT) {
+            return;
+        }
+        entry.deadline = if entry.has(Status::CONFIRMED) { (timeout + now).0 } else { timeout.0 };
+    }
+
+    #[inline]
+    fn count_packet(&mut self, tracked: &Tracked, datagram: &Datagram<'_>) {
+        let entry = self.table.arena.entry(tracked.line);
+        self.table.extensions.count(entry, tracked.direction, datagram.length);
+    }
+
+    #[cold]
+    fn refuse(&mut self, tracked: &Tracked, reason: Reason, drop: bool) -> Outcome {
+        let entry = self.table.arena.entry(tracked.line);
+        let namespace = entry.namespace;
+        if !entry.has(Status::CONFIRMED) {
+            self.table.release(tracked.line);
+        }
+        let outcome = self.invalid(namespace, reason);
+        if !drop {
+            return outcome;
+        }
+        self.namespace(namespace, Statistic::Drop);
+        Outcome::dropped(Class::Invalid, reason)
+    }
+
+    #[cold]
+    fn invalid(&mut self, namespace: u16, reason: Reason) -> Outcome {
+        self.namespace(namespace, Statistic::Invalid);
+        self.met(reason);
+        Outcome::loose(Class::Invalid, Some(reason))
+    }
+
+    pub(crate) fn namespace(&mut self, namespace: u16, statistic: Statistic) {
+        self.table.namespaces[usize::from(namespace)].increment(statistic);
+    }
+
+    pub(crate) fn met(&mut self, reason: Reason) {
+        if let Some(coverage) = &mut self.coverage {
+            coverage.reason(reason);
+        }
+    }
+}
+
+/// ICMP errors about connections.
+impl Engine {
+    /// What to do with an ICMP message before any lookup; `None` for one that is tracked as other
+    /// packets are (`nf_conntrack_handle_icmp`).
+    fn icmp_error(
+        &mut self,
+        now: Ticks,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        place: Place,
+    ) -> Option<Result<Tracked, Outcome>> {
+        let namespace = &self.table.namespaces[usize::from(packet.namespace)];
+        let verify = verifies(&namespace.settings, packet);
+        Some(match error::kind(datagram, self.profile, verify, &namespace.calls) {
+            Kind::Message => return None,
+            Kind::Untracked => Err(Outcome::loose(Class::Untracked, None)),
+            Kind::Invalid(reason) => Err(self.error(packet.namespace, reason)),
+            Kind::About(inner) => match self.table.lookup(now, place, &inner) {
+                None => Err(self.error(packet.namespace, Reason::IcmpInnerUnknown)),
+                Some((line, direction)) => self.related(packet, datagram, line, direction),
+            },
+        })
+    }
+
+    /// An error about a connection goes to that connection's sender, or it is invalid
+    /// (`nf_conntrack_inet_error`, `nf_conntrack_proto_icmp.c`, Linux 6.12).
+    fn related(
+        &mut self,
+        packet: &Packet<'_>,
+        datagram: &Datagram<'_>,
+        line: u32,
+        direction: Direction,
+    ) -> Result<Tracked, Outcome> {
+        if !error::outer_destination_matches(datagram, &self.table.tuple(line, direction)) {
+            return Err(self.error(packet.namespace, Reason::IcmpOuterDestination));
+        }
+        let changes = Changes::default();
+        Ok(Tracked { line, direction, class: Class::Related, changes })
+    }
+
+    #[cold]
+    fn error(&mut self, namespace: u16, reason: Reason) -> Outcome {
+        self.namespace(namespace, Statistic::Error);
+        self.met(reason);
+        Outcome::loose(Class::Invalid, Some(reason))
+    }
+}
+
+/// Confirming, as `nf_conntrack_confirm` at the last hook.
+impl Engine {
+    #[inline]
+    pub(crate) fn confirm(&mut self, now: Ticks, mut tracked: Tracked) -> Outcome {
+        let entry = self.table.arena.entry(tracked.line);
+        if entry.has(Status::DYING) {
+            return self.ended(&tracked);
+        }
+        if !entry.has(Status::CONFIRMED) && tracked.direction == Direction::Original {
+            let is_expected = entry.has(Status::EXPECTED);
+            match self.table.list(now, tracked.line) {
+                Entered::Yes if is_expected => tracked.changes.add(Changes::RELATED),
+                Entered::Yes => tracked.changes.add(Changes::NEW),
+                Entered::ByReply => tracked.changes = Changes::default(),
+                Entered::Another(winner) => tracked.line = winner,
+                Entered::No(reason) => {
+                    self.met(reason);
+                    return Outcome::dropped(tracked.class, reason);
+                }
+            }
+        }
+        self.table.tell(now, tracked.line, tracked.changes);
+        Outcome {
+            verdict: Verdict::Accept,
+            class: tracked.class,
+            direction: tracked.direction,
+            reason: None,
+            connection: Some(self.table.handle(tracked.line)),
+        }
+    }
+
+    /// The packet was the last of its connection and went through the hooks with it.
+    #[cold]
+    fn ended(&mut self, tracked: &Tracked) -> Outcome {
+        self.table.release(tracked.line);
+        Outcome {
+            verdict: Verdict::Accept,
+            class: tracked.class,
+            direction: tracked.direction,
+            reason: None,
+            connection: None,
+        }
+    }
+}
+
+/// `ct state` of a packet that the table knows.
+fn class(entry: &Entry, direction: Direction) -> Class {
+    if direction == Direction::Reply || entry.has(Status::SEEN_REPLY) {
+        Class::Established
+    } else if entry.has(Status::EXPECTED) {
+        Class::Related
+    } else {
+        Class::New
+    }
+}
+
+/// Checksums are verified where packets come in, unless a device did
+/// (`nf_checksum` calls at `NF_INET_PRE_ROUTING`).
+const fn verifies(settings: &Settings, packet: &Packet<'_>) -> bool {
+    settings.checksum && !packet.checksum_verified && !matches!(packet.route, Route::Output)
+}

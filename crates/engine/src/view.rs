@@ -1,0 +1,66 @@
+//! A record as the vocabulary's value of a connection.
+
+use ctkeeper_flow::{
+    Direction, Flow, Mark, ProtocolState, SctpState, SctpTracking, TcpFlags, TcpState, TcpTracking,
+};
+
+use crate::entry::{Entry, TcpWindow};
+use crate::index::records::Records;
+use crate::table::Table;
+use crate::time::Ticks;
+use crate::tuple::{Tuple, protocol};
+
+impl Table {
+    /// The tuple of a connection in one of its directions.
+    pub(crate) fn tuple(&self, line: u32, direction: Direction) -> Tuple {
+        self.records().tuple(line, direction)
+    }
+
+    /// The connection as the kernel would list it.
+    pub(crate) fn flow(&self, now: Ticks, line: u32) -> Flow {
+        let entry = self.arena.entry(line);
+        let left = entry.deadline().after(now).max(0).cast_unsigned();
+        let mut flow = Flow {
+            original: self.tuple(line, Direction::Original).into(),
+            reply: self.tuple(line, Direction::Reply).into(),
+            zone: entry.zone(),
+            status: entry.status(),
+            state: self.protocol_state(line, entry),
+            timeout: Some(Ticks(left).seconds()),
+            mark: Some(Mark(entry.mark)),
+            id: Some(entry.id),
+            use_count: Some(1),
+            ..Flow::default()
+        };
+        self.extensions.describe(entry, &mut flow);
+        flow
+    }
+
+    fn protocol_state(&self, line: u32, entry: &Entry) -> ProtocolState {
+        match entry.protocol {
+            protocol::TCP => self.tcp_state(line, entry),
+            protocol::SCTP => SctpState::from_number(entry.state)
+                .map(|state| SctpTracking {
+                    state,
+                    verification_tags: Some((entry.small[0], entry.small[1])),
+                })
+                .map_or(ProtocolState::None, ProtocolState::Sctp),
+            _ => ProtocolState::None,
+        }
+    }
+
+    fn tcp_state(&self, line: u32, entry: &Entry) -> ProtocolState {
+        let window = self.arena.tcp(line);
+        TcpState::from_number(entry.state).map_or(ProtocolState::None, |state| {
+            ProtocolState::Tcp(TcpTracking {
+                state,
+                window_scale: window.map(|w| (w.seen[0].scale, w.seen[1].scale)),
+                flags: window.map(|w| (flags(w, 0), flags(w, 1))),
+            })
+        })
+    }
+}
+
+const fn flags(window: &TcpWindow, side: usize) -> TcpFlags {
+    TcpFlags { flags: window.seen[side].flags, mask: 0 }
+}
