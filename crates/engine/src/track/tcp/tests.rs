@@ -38,7 +38,8 @@ struct Scene {
     /// What the receivers' numbers are shifted by.
     shift: i32,
     verify: bool,
-    coverage: Coverage,
+    /// Kept where there is one; every segment takes the long way then.
+    coverage: Option<Coverage>,
 }
 
 impl Default for Scene {
@@ -58,8 +59,12 @@ impl Scene {
             changes: Changes::default(),
             shift: 0,
             verify: false,
-            coverage: Coverage::default(),
+            coverage: None,
         }
+    }
+
+    fn with_coverage(self) -> Self {
+        Self { coverage: Some(Coverage::default()), ..self }
     }
 
     /// Past the handshake of [`syn`], [`syn_ack`] and [`ack`]: the next numbers are 1001 and 5001.
@@ -91,7 +96,7 @@ impl Scene {
             direction,
             verify: self.verify,
             changes: &mut self.changes,
-            coverage: Some(&mut self.coverage),
+            coverage: self.coverage.as_mut(),
         };
         let mut segment = TcpSegment::parse(bytes).unwrap();
         segment.payload = data;

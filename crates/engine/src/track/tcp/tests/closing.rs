@@ -90,6 +90,7 @@ fn no_challenge_is_expected_in_other_states() {
     let mut scene = Scene::established();
     scene.passes(Original, fin(1001, 5001));
     scene.passes_by(Original, syn(50_000));
+    assert_eq!(scene.window.last_flags, 0);
     scene.passes(Reply, ack(5001, 1002));
     assert_eq!(scene.state(), TcpState::CloseWait);
 }
@@ -125,15 +126,16 @@ fn other_segments_outside_do_not() {
 
 #[test]
 fn a_deadline_that_is_near_stays() {
-    let near = |left: u32| {
+    let near = |left: u32, lowered| {
         let mut scene = Scene::established();
         scene.refuses(Original, fin(901_001, 5001), Reason::TcpSequenceAbove);
-        scene.settings.timeouts.tcp[11] = 50;
+        scene.settings.timeouts.tcp[11] = lowered;
         scene.wait(432_000 - left);
         scene.refuses(Reply, fin(905_001, 1001), Reason::TcpSequenceAbove);
         scene.seconds_left()
     };
-    assert_eq!([near(119), near(120), near(121)], [119, 50, 50]);
+    assert_eq!([near(119, 50), near(120, 50), near(121, 50)], [119, 50, 50]);
+    assert_eq!([near(500, 499), near(500, 500), near(500, 600)], [499, 500, 500]);
 }
 
 #[test]

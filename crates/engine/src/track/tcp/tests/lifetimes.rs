@@ -63,6 +63,17 @@ fn whatever_differs_is_no_repetition() {
 }
 
 #[test]
+fn the_same_numbers_from_the_other_side_are_no_repetition() {
+    let mut scene = Scene::default();
+    scene.passes(Original, syn(1000));
+    scene.passes(Reply, syn_ack(1000, 1001));
+    for _ in 0..5 {
+        assert_eq!(scene.passes(Original, ack(1001, 1001)), 432_000);
+        assert_eq!(scene.passes(Reply, ack(1001, 1001)), 432_000);
+    }
+}
+
+#[test]
 fn a_closed_window_lives_300_s() {
     let mut scene = Scene::established();
     assert_eq!(scene.passes(Reply, Segment { window: 0, ..ack(5001, 1001) }), 300);
@@ -85,6 +96,14 @@ fn an_inexact_reset_leaves_300_s() {
     let mut scene = Scene::established();
     assert_eq!(scene.passes(Original, reset(1500)), 300);
     assert_eq!(scene.state(), TcpState::Established);
+}
+
+#[test]
+fn even_where_nothing_is_unacknowledged() {
+    let mut scene = Scene::established();
+    scene.settings.tcp_be_liberal = true;
+    assert_eq!(scene.passes(Original, reset(900_000_000)), 300);
+    assert_eq!(scene.passes(Original, ack(1001, 5001)), 432_000);
 }
 
 #[test]

@@ -73,6 +73,10 @@ fn a_picked_up_connection_has_no_window() {
     scene.passes(Reply, ack(5000, 1000));
     scene.passes(Original, data(3_000_000_000, 7, 1000));
     assert_eq!(scene.side(Original).end, 1000);
+    scene.passes(Reply, data(2_000_000_000, 7, 1000));
+    assert_eq!(scene.side(Reply).end, 5000);
+    let expected = side::LIBERAL | side::SACK_PERMITTED;
+    assert_eq!([Original, Reply].map(|of| scene.side(of).flags & expected), [expected; 2]);
 }
 
 #[test]
@@ -92,6 +96,37 @@ fn a_syn_with_higher_numbers_begins_the_window_anew() {
     scene.passes(Reply, syn_ack(5000, 90_001));
     scene.passes(Original, ack(90_001, 5001));
     assert!(scene.is_assured());
+}
+
+#[test]
+fn a_syn_that_begins_anew_offers_anew() {
+    let mut scene = Scene::default();
+    scene.passes(Original, Segment { options: &SCALE_7_AND_SACK, ..syn(1000) });
+    scene.passes_by(Original, syn(50_000));
+    assert_eq!(scene.side(Original).scale, 7, "without any options those before count");
+    scene.passes_by(Original, Segment { options: &[3, 3, 2], ..syn(90_000) });
+    assert_eq!(scene.side(Original).scale, 2);
+    assert!(!scene.side(Original).has(side::SACK_PERMITTED));
+}
+
+#[test]
+fn only_an_opening_connection_begins_its_window_anew() {
+    let mut scene = Scene::default();
+    scene.passes(Original, syn(1000));
+    scene.send(Reply, syn(5000));
+    assert_eq!(scene.state(), TcpState::SynSent2);
+    scene.passes_by(Reply, syn(9000));
+}
+
+#[test]
+fn a_syn_from_the_other_side_begins_its_window_anew_unjudged() {
+    let mut scene = Scene::default();
+    scene.passes(Original, syn(1000));
+    scene.refuses(Reply, reset_ack(3000, 9000), Reason::TcpAckAbove);
+    scene.send(Reply, syn(5000));
+    assert_eq!(scene.state(), TcpState::SynSent2);
+    assert_eq!(scene.side(Reply).end, 5001);
+    assert_eq!(scene.side(Original).max_end, 1001, "nothing is acknowledged by it");
 }
 
 #[test]
@@ -170,6 +205,28 @@ fn the_ends_may_know_better_than_the_record() {
 }
 
 #[test]
+fn what_is_believed_again_is_believed_whole() {
+    let mut scene = Scene::established();
+    let before = 4_000_000_000;
+    scene.passes_by(Original, Segment { window: 5000, ..syn(before) });
+    scene.passes(Reply, Segment { window: 10, ..syn_ack(900_000, before + 1) });
+    let original = scene.side(Original);
+    assert_eq!((original.end, original.max_end), (before + 1, before + 11));
+    assert_eq!((original.max_window, original.max_ack), (5000, 5001));
+}
+
+#[test]
+fn beginning_anew_is_told_of_even_while_opening() {
+    let mut scene = Scene::default();
+    scene.passes(Original, syn(1000));
+    scene.passes(Reply, syn_ack(5000, 1001));
+    scene.passes_by(Original, syn(1000));
+    scene.passes(Reply, syn_ack(5000, 1001));
+    assert_eq!(scene.state(), TcpState::SynRecv);
+    assert_eq!(scene.changes, Changes::PROTOCOL);
+}
+
+#[test]
 fn an_answer_to_something_else_is_no_new_beginning() {
     let mut scene = Scene::established();
     scene.passes_by(Original, syn(700_000));
@@ -187,6 +244,15 @@ fn a_connection_that_was_closed_is_opened_again() {
     assert_eq!(scene.state(), TcpState::TimeWait);
     assert_eq!(scene.clone().send(Original, syn(50_000)), Judgement::Repeat);
     assert_eq!(scene.send(Reply, syn(50_000)), Judgement::Repeat);
+}
+
+#[test]
+fn whoever_closed_it_first() {
+    let mut scene = Scene::established();
+    scene.passes(Reply, fin(5001, 1001));
+    scene.passes(Original, fin(1001, 5002));
+    scene.passes(Reply, ack(5002, 1002));
+    assert_eq!(scene.send(Original, syn(50_000)), Judgement::Repeat);
 }
 
 #[test]
@@ -211,6 +277,7 @@ fn an_ack_to_a_syn_passes_and_its_reset_closes() {
     let mut scene = Scene::default();
     scene.passes(Original, syn(1000));
     scene.passes_by(Reply, ack(7_000_000, 3_000_000));
+    scene.refuses(Original, reset(3_000_001), Reason::TcpSequenceAbove);
     assert_eq!(scene.passes(Original, reset(3_000_000)), 10);
     assert_eq!(scene.state(), TcpState::Close);
 }
@@ -229,7 +296,9 @@ fn a_window_of_zero_counts_as_one() {
     let mut scene = Scene::default();
     scene.passes(Original, Segment { window: 0, ..syn(1000) });
     assert_eq!(scene.side(Original).max_window, 1);
+    assert_eq!(scene.side(Reply).max_end, 1);
     let mut scene = Scene::default();
     scene.passes(Original, Segment { window: 0, ..ack(1000, 1) });
     assert_eq!((scene.side(Original).max_window, scene.side(Original).max_end), (1, 1001));
+    assert_eq!(scene.side(Reply).end, 0);
 }

@@ -10,6 +10,7 @@ fn the_upper_edge_is_the_window_announced() {
     let at = |sequence| Scene::established().send(Original, ack(sequence, 5001));
     assert!(matches!(at(1001 + W), Judgement::Refresh(_)));
     assert_eq!(at(1001 + W + 1), Judgement::Ignore);
+    assert_eq!(at(1001 + W + W - 1), Judgement::Ignore);
     assert_eq!(at(1001 + W + W), Judgement::Invalid(Reason::TcpSequenceAbove));
 }
 
@@ -129,6 +130,17 @@ fn an_answering_side_seen_first_midway_is_believed() {
     scene.passes(Reply, data(5000, 1000, 50));
     let reply = scene.side(Reply);
     assert_eq!((reply.end, reply.max_window, reply.max_end), (5050, W, 5050 + W));
+}
+
+#[test]
+fn a_record_without_windows_learns_them() {
+    let mut scene = Scene::default();
+    scene.entry.set(Status::CONFIRMED | Status::SEEN_REPLY | Status::ASSURED);
+    scene.entry.state = TcpState::Established.number();
+    scene.passes(Original, Segment { window: 0, ..data(3_000_000_000, 4_000_000_000, 10) });
+    let (original, reply) = (scene.side(Original), scene.side(Reply));
+    assert_eq!((original.end, original.max_window), (3_000_000_010, 1));
+    assert_eq!((reply.end, reply.max_end), (4_000_000_000, 4_000_000_001));
 }
 
 #[test]
