@@ -9,6 +9,7 @@ mod testing;
 mod worker;
 
 use ctkeeper_flow::{SctpState, Status, TcpState};
+use serde::{Deserialize, Serialize};
 
 use crate::entry::Entry;
 use crate::settings::{Config, Mode};
@@ -42,7 +43,8 @@ pub(crate) trait Collectable {
 }
 
 /// Collects expired connections as the mode wants it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Collector {
     /// The kernel's worker.
     Exact(Worker),
@@ -73,6 +75,15 @@ impl Collector {
         match self {
             Self::Exact(worker) => worker.run(now, table, budget),
             Self::Fast(sweep) => sweep.run(now, table, budget),
+        }
+    }
+
+    /// Whether it may be the collector of an engine of this configuration: those that come out of
+    /// files may be anything.
+    pub(crate) fn is_sound(&self, config: &Config) -> bool {
+        match self {
+            Self::Exact(worker) => config.mode == Mode::Exact && worker.is_sound(),
+            Self::Fast(sweep) => config.mode == Mode::Fast && sweep.is_sound(config.sweep),
         }
     }
 

@@ -22,9 +22,9 @@ use crate::tuple::{Tuple, protocol};
 pub struct Engine {
     pub(crate) table: Table,
     pub(crate) profile: Profile,
-    collector: Collector,
+    pub(crate) collector: Collector,
     coverage: Option<Box<Coverage>>,
-    config: Config,
+    pub(crate) config: Config,
 }
 
 /// Places that the collector may look at while one packet waits: the fast mode's sweep has a

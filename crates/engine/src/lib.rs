@@ -35,6 +35,7 @@ mod view;
 pub use coverage::{Cell, Coverage};
 pub use engine::{Engine, OutOfMemory};
 pub use event::{Changes, Event};
+pub use image::{Image, ImageError};
 pub use nat::Range;
 pub use outcome::{Class, Handle, Outcome, Reason, Verdict};
 pub use packet::{Packet, Route};

@@ -13,7 +13,7 @@ pub(crate) struct Namespace {
     pub(crate) count: u32,
     /// PPTP calls that control connections have announced.
     pub(crate) calls: KeyMap,
-    counters: [u64; Statistic::ALL.len()],
+    pub(crate) counters: [u64; Statistic::ALL.len()],
 }
 
 impl Namespace {

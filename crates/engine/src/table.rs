@@ -28,7 +28,7 @@ pub(crate) struct Table {
     pub(crate) random: Random,
     pub(crate) limit: u32,
     profile: Profile,
-    next_id: u32,
+    pub(crate) next_id: u32,
     events: Option<Vec<Event>>,
     /// Expired records that a lookup met and that wait to be freed.
     met: Vec<u32>,

@@ -18,7 +18,8 @@ const SLICE: usize = 512;
 pub(crate) struct Sweep {
     /// Nanoseconds that one pass takes.
     pass: u64,
-    /// Line to go on with.
+    /// Line to go on with. In another engine the records stand elsewhere.
+    #[serde(skip)]
     cursor: u32,
     /// Nanoseconds: up to when its work is done; `None` before the first call.
     clock: Option<u64>,
@@ -43,6 +44,11 @@ impl Sweep {
     pub(crate) fn new(pass: Ticks) -> Self {
         let pass = u64::from(pass.0.max(1)) * (1_000_000_000 / u64::from(TICKS_PER_SECOND));
         Self { pass, cursor: 0, clock: None, due: 0, full: 0, found: Found::default() }
+    }
+
+    /// Whether it is one of passes of this length.
+    pub(crate) fn is_sound(&self, pass: Ticks) -> bool {
+        self.pass == Self::new(pass).pass
     }
 
     #[inline]

@@ -34,14 +34,14 @@ pub(super) struct Connection {
     mark: u32,
     small: [u32; 3],
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    window: Option<Window>,
+    window: Option<Tcp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     more: Option<Box<More>>,
 }
 
 /// [`TcpWindow`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Window {
+struct Tcp {
     original: Side,
     reply: Side,
     last_direction: u8,
@@ -106,7 +106,7 @@ impl Connection {
             deadline: entry.deadline,
             mark: entry.mark,
             small: entry.small,
-            window: arena.tcp(line).map(Window::from),
+            window: arena.tcp(line).map(Tcp::from),
             more: More::of(arena, extensions, entry, numbers),
         }
     }
@@ -170,7 +170,7 @@ impl Connection {
             return Some("its state is unknown");
         }
         let is_tcp = original.protocol == protocol::TCP;
-        if self.window.is_some() != is_tcp || self.window.as_ref().is_some_and(Window::is_odd) {
+        if self.window.is_some() != is_tcp || self.window.as_ref().is_some_and(Tcp::is_odd) {
             return Some("its TCP window is missing, too much or out of range");
         }
         let master = self.more.as_ref().and_then(|more| more.master);
@@ -271,7 +271,7 @@ const fn adjustment(side: SequenceAdjustment) -> Adjustment {
     }
 }
 
-impl Window {
+impl Tcp {
     fn is_odd(&self) -> bool {
         let scales = [self.original.scale, self.reply.scale, self.last_scale];
         scales.into_iter().any(|scale| scale > LARGEST_SCALE)
@@ -280,7 +280,7 @@ impl Window {
     }
 }
 
-impl From<&TcpWindow> for Window {
+impl From<&TcpWindow> for Tcp {
     fn from(window: &TcpWindow) -> Self {
         let [original, reply] = window.seen.map(|side| Side {
             end: side.end,
@@ -306,8 +306,8 @@ impl From<&TcpWindow> for Window {
     }
 }
 
-impl From<&Window> for TcpWindow {
-    fn from(window: &Window) -> Self {
+impl From<&Tcp> for TcpWindow {
+    fn from(window: &Tcp) -> Self {
         let seen = [&window.original, &window.reply].map(|side| TcpSide {
             end: side.end,
             max_end: side.max_end,

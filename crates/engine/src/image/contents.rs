@@ -108,6 +108,13 @@ impl Contents {
     }
 }
 
+#[cfg(test)]
+impl Contents {
+    pub(super) fn nodes(&self) -> &[u32] {
+        &self.chains
+    }
+}
+
 /// The nodes of all chains, each from its end on.
 fn in_chains(parts: Parts<'_>, chains: &Chains, numbers: &HashMap<u32, u32>) -> Vec<u32> {
     let records = Stored { arena: parts.arena, extensions: parts.extensions };
