@@ -39,7 +39,7 @@ pub fn per_item(
     for _ in 0..runs {
         let start = thread_cpu();
         let items = work()?;
-        costs.push((thread_cpu() - start).as_nanos() as f64 / items as f64);
+        costs.push(thread_cpu().saturating_sub(start).as_nanos() as f64 / items as f64);
     }
     costs.sort_by(f64::total_cmp);
     let median = costs.get(runs / 2).copied().context("no run")?;
