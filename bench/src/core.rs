@@ -41,8 +41,13 @@ pub fn per_item(
         let items = work()?;
         costs.push(thread_cpu().saturating_sub(start).as_nanos() as f64 / items as f64);
     }
+    summary(costs)
+}
+
+/// What several runs come to.
+pub fn summary(mut costs: Vec<f64>) -> anyhow::Result<PerItem> {
     costs.sort_by(f64::total_cmp);
-    let median = costs.get(runs / 2).copied().context("no run")?;
+    let median = costs.get(costs.len() / 2).copied().context("no run")?;
     Ok(PerItem { median, best: costs[0] })
 }
 

@@ -5,6 +5,8 @@
 
 mod core;
 mod measure;
+mod traffic;
 
-pub use self::core::{Numbers, PerItem, per_item, pin, resident, shuffled, thread_cpu};
+pub use self::core::{Numbers, PerItem, per_item, pin, resident, shuffled, summary, thread_cpu};
 pub use measure::{Cost, children_cpu, measure, median};
+pub use traffic::{CHUNK, Kind, Step, Traffic};

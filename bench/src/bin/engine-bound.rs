@@ -7,11 +7,9 @@
 //! all lines asked for beforehand, and one by one. CPU time of the thread, on one core.
 
 use anyhow::{Context, ensure};
-use ctkeeper_bench::{PerItem, per_item, pin, resident, shuffled};
+use ctkeeper_bench::{Kind, PerItem, per_item, pin, resident, shuffled};
 use ctkeeper_engine::Tuple;
 use ctkeeper_engine::bound::{BATCH, Bound};
-use ctkeeper_engine::tuple::protocol;
-use ctkeeper_flow::Family;
 
 fn main() -> anyhow::Result<()> {
     let quick = std::env::args().nth(1).is_some_and(|argument| argument == "quick");
@@ -27,15 +25,15 @@ fn main() -> anyhow::Result<()> {
         "records", "", "batch of 32", "one by one", "churn, batch", "bytes"
     );
     for &records in sizes {
-        for protocol in [protocol::UDP, protocol::TCP] {
-            row(records, protocol, runs)?;
+        for kind in [Kind::UDP, Kind::TCP] {
+            row(records, kind, runs)?;
         }
     }
     Ok(())
 }
 
-fn row(records: u32, protocol: u8, runs: usize) -> anyhow::Result<()> {
-    let tuple = |number| tuple(number, protocol);
+fn row(records: u32, kind: Kind, runs: usize) -> anyhow::Result<()> {
+    let tuple = |number| kind.tuple(number);
     let order = shuffled(records, 7);
     let order: Vec<_> = order.into_iter().cycle().take(records.max(1 << 20) as usize).collect();
     let before = resident()?;
@@ -62,7 +60,7 @@ fn row(records: u32, protocol: u8, runs: usize) -> anyhow::Result<()> {
     let churn = churn(&mut bound, records, runs, tuple)?;
     println!(
         "{records:>10} {:>4}  {:>14} {:>14} {:>14} {bytes:>6.1}",
-        if protocol == protocol::TCP { "TCP" } else { "UDP" },
+        if kind.tcp { "TCP" } else { "UDP" },
         show(batched),
         show(single),
         show(churn)
@@ -93,16 +91,4 @@ fn churn(
 
 fn show(cost: PerItem) -> String {
     format!("{:.1} ({:.1})", cost.median, cost.best)
-}
-
-/// Connections that differ in address and in port.
-fn tuple(number: u32, protocol: u8) -> Tuple {
-    Tuple {
-        source: u128::from(0x0a00_0000 + (number >> 4)),
-        destination: u128::from(0xc0a8_0000 + (number & 0xff)),
-        source_id: 1024 + (number % 60_000) as u16,
-        destination_id: 443,
-        protocol,
-        family: Family::Ipv4,
-    }
 }
