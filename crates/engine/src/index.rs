@@ -3,6 +3,7 @@
 pub(crate) mod chains;
 pub(crate) mod eviction;
 pub(crate) mod fast;
+mod key;
 pub(crate) mod records;
 pub(crate) mod tags;
 
@@ -19,6 +20,7 @@ use crate::memory::Arena;
 use crate::random::Random;
 use crate::settings::{Config, Mode};
 use crate::time::Ticks;
+use crate::tuple::Tuple;
 
 /// How tuples are found.
 #[derive(Debug)]
@@ -80,6 +82,36 @@ impl Index {
         match self {
             Self::Fast(fast) => fast.victims(records.arena, now, wanted, met, victims),
             Self::Exact(chains) => chains.victims(&records, now, wanted, met, victims),
+        }
+    }
+}
+
+/// Fetching beforehand.
+impl Index {
+    /// The hash that a tuple is looked up by in the default zone.
+    #[inline]
+    pub(crate) fn hash(&self, tuple: &Tuple, namespace: u16) -> u32 {
+        match self {
+            Self::Fast(fast) => fast.hash(tuple, 0, namespace),
+            Self::Exact(chains) => chains.hash(tuple, namespace),
+        }
+    }
+
+    /// Asks the processor for the place of a hash.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u32) {
+        match self {
+            Self::Fast(fast) => fast.prefetch(hash),
+            Self::Exact(chains) => chains.prefetch(hash),
+        }
+    }
+
+    /// Lines that a search for a hash would look at first.
+    #[inline]
+    pub(crate) fn candidates(&self, hash: u32, visit: impl FnMut(u32)) {
+        match self {
+            Self::Fast(fast) => fast.candidates(hash).for_each(visit),
+            Self::Exact(chains) => chains.first(hash).into_iter().for_each(visit),
         }
     }
 }

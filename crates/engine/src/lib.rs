@@ -3,6 +3,7 @@
 //! What `nf_conntrack` decides for a packet, this engine decides; what its table would hold, this
 //! one holds.
 
+mod batch;
 #[doc(hidden)]
 pub mod bound;
 mod clash;

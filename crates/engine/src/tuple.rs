@@ -45,17 +45,9 @@ pub mod protocol {
 impl Tuple {
     /// The tuple of packets in the other direction; `None` for an ICMP message that has no answer
     /// (`nf_ct_invert_tuple`, Linux 6.12).
+    #[inline]
     pub const fn inverted(&self) -> Option<Self> {
-        let (source_id, destination_id) = match self.protocol {
-            protocol::ICMP | protocol::ICMPV6 => {
-                let [kind, code] = self.destination_id.to_be_bytes();
-                match answer(self.protocol, kind) {
-                    Some(kind) => (self.source_id, u16::from_be_bytes([kind, code])),
-                    None => return None,
-                }
-            }
-            _ => (self.destination_id, self.source_id),
-        };
+        let Some([source_id, destination_id]) = self.inverted_ids() else { return None };
         Some(Self {
             source: self.destination,
             destination: self.source,
@@ -64,6 +56,21 @@ impl Tuple {
             protocol: self.protocol,
             family: self.family,
         })
+    }
+
+    /// Source and destination id of the inverted tuple.
+    #[inline]
+    pub(crate) const fn inverted_ids(&self) -> Option<[u16; 2]> {
+        match self.protocol {
+            protocol::ICMP | protocol::ICMPV6 => {
+                let [kind, code] = self.destination_id.to_be_bytes();
+                match answer(self.protocol, kind) {
+                    Some(kind) => Some([self.source_id, u16::from_be_bytes([kind, code])]),
+                    None => None,
+                }
+            }
+            _ => Some([self.destination_id, self.source_id]),
+        }
     }
 
     /// ICMP type and code, whatever the protocol.

@@ -10,6 +10,7 @@ use ctkeeper_flow::{Direction, Status};
 use crate::entry::{Entry, NOWHERE};
 use crate::hash::Hasher;
 use crate::index::records::{Links, Records};
+use crate::memory::prefetch;
 use crate::random::Random;
 use crate::time::Ticks;
 use crate::tuple::Tuple;
@@ -200,9 +201,33 @@ impl Chains {
             .filter_map(move |(line, at)| (at == direction).then_some(line))
     }
 
+    #[inline]
     fn bucket(&self, tuple: &Tuple, zone: u16, namespace: u16) -> usize {
-        let hash = self.hasher.directional(tuple, zone, namespace);
+        self.bucket_of(self.hasher.directional(tuple, zone, namespace))
+    }
+
+    #[inline]
+    fn bucket_of(&self, hash: u32) -> usize {
         (hash as usize * self.heads.len()) >> 32
+    }
+
+    /// The hash of a tuple in the default zone.
+    #[inline]
+    pub(crate) fn hash(&self, tuple: &Tuple, namespace: u16) -> u32 {
+        self.hasher.directional(tuple, 0, namespace)
+    }
+
+    /// Asks the processor for the head of a hash's chain.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u32) {
+        self.heads.get(self.bucket_of(hash)).into_iter().for_each(prefetch);
+    }
+
+    /// The line of the first node in a hash's chain.
+    #[inline]
+    pub(crate) fn first(&self, hash: u32) -> Option<u32> {
+        let head = *self.heads.get(self.bucket_of(hash))?;
+        Node(head).place().map(|(line, _)| line)
     }
 
     /// The chains of both tuples of a record.

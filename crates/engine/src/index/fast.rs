@@ -7,6 +7,7 @@ use ctkeeper_flow::Direction;
 
 use super::chains::{Obstacle, Wanted};
 use super::eviction::victim_near;
+use super::key::Key;
 use super::records::{Records, Stored};
 use super::tags::Tags;
 use crate::entry::{Entry, flag};
@@ -241,13 +242,13 @@ impl Fast {
 struct Search<'a> {
     records: Record<'a>,
     wanted: Wanted<'a>,
-    inverse: Option<Tuple>,
+    key: Key,
 }
 
 impl<'a> Search<'a> {
     #[inline]
     fn new(records: Record<'a>, wanted: Wanted<'a>) -> Self {
-        Self { records, wanted, inverse: wanted.tuple.inverted() }
+        Self { records, wanted, key: Key::new(wanted.tuple, wanted.namespace) }
     }
 
     #[inline]
@@ -273,22 +274,35 @@ impl<'a> Search<'a> {
     /// into the chain last (`__nf_conntrack_hash_insert`).
     #[inline]
     fn direction(&self, line: u32, entry: &Entry) -> Option<Direction> {
-        let wanted = &self.wanted;
-        if entry.protocol != wanted.tuple.protocol || entry.namespace != wanted.namespace {
-            return None;
+        if entry.flags & (flag::TRANSLATED | flag::REPLY_ONLY) != 0 {
+            return self.direction_of_special(line, entry);
         }
-        let original = self.records.arena.original(line);
-        let is_reply = match self.records.extensions.reply(entry) {
-            Some(reply) => reply == *wanted.tuple,
-            None => self.inverse.is_some_and(|inverse| inverse == original),
-        };
-        if is_reply && self.in_zone(entry, Direction::Reply) {
-            return Some(Direction::Reply);
+        let direction = self.key.direction(self.records.arena, line)?;
+        if self.in_zone(entry, direction) {
+            return Some(direction);
         }
-        let is_original = original == *wanted.tuple && entry.flags & flag::REPLY_ONLY == 0;
-        (is_original && self.in_zone(entry, Direction::Original)).then_some(Direction::Original)
+        let is_also = self.key.is_own_inverse() && self.in_zone(entry, Direction::Original);
+        is_also.then_some(Direction::Original)
     }
 
+    /// Of a connection whose reply tuple stands in its extension, or which is found by that alone.
+    #[cold]
+    fn direction_of_special(&self, line: u32, entry: &Entry) -> Option<Direction> {
+        let wanted = &self.wanted;
+        if entry.namespace != wanted.namespace {
+            return None;
+        }
+        let has = |direction| {
+            self.records.tuple(line, direction) == *wanted.tuple && self.in_zone(entry, direction)
+        };
+        if has(Direction::Reply) {
+            return Some(Direction::Reply);
+        }
+        let is_original = entry.flags & flag::REPLY_ONLY == 0 && has(Direction::Original);
+        is_original.then_some(Direction::Original)
+    }
+
+    #[inline]
     fn in_zone(&self, entry: &Entry, direction: Direction) -> bool {
         entry.zone_in(direction) == self.wanted.zones[direction as usize]
     }
