@@ -56,5 +56,7 @@ impl Collectable for Table {
         }
     }
 
-    fn end_expectations(&mut self, _now: Ticks, _line: u32) {}
+    fn end_expectations(&mut self, now: Ticks, line: u32) {
+        self.collect_expectations(now, line);
+    }
 }

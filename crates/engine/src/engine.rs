@@ -8,6 +8,8 @@ use crate::collector::Collector;
 use crate::coverage::Coverage;
 use crate::entry::{Entry, flag};
 use crate::event::{Changes, Event};
+use crate::hooks::Walk;
+use crate::nat::translation::Parting;
 use crate::outcome::{Class, Handle, Outcome, Reason, Verdict};
 use crate::packet::{Datagram, Packet, Route, TcpSegment};
 use crate::rules::Ruleset;
@@ -24,6 +26,8 @@ pub struct Engine {
     pub(crate) profile: Profile,
     pub(crate) collector: Collector,
     coverage: Option<Box<Coverage>>,
+    /// Translations of connections that ended with the packets of the latest call.
+    pub(crate) partings: Vec<Parting>,
     pub(crate) config: Config,
 }
 
@@ -58,6 +62,7 @@ impl Engine {
             profile: config.profile,
             collector: Collector::new(&config),
             coverage: config.coverage.then(Box::default),
+            partings: Vec::new(),
             config,
         })
     }
@@ -140,16 +145,12 @@ impl Engine {
             self.collect_a_little(now);
         }
         let now = Ticks::at(now);
-        let _ = rules;
+        self.partings.clear();
         let datagram = match Datagram::parse(packet.bytes) {
             Ok(datagram) => datagram,
             Err(reason) => return self.invalid(packet.namespace, reason),
         };
-        let tracked = match self.track(now, packet, &datagram, Zone::DEFAULT) {
-            Ok(tracked) => tracked,
-            Err(outcome) => return outcome,
-        };
-        self.confirm(now, tracked)
+        self.walk(&mut Walk::new(now, packet, &datagram), rules)
     }
 }
 
@@ -239,7 +240,11 @@ impl Engine {
         match self.table.allocate(now, place, tuple) {
             Ok(line) => {
                 self.equip(line);
-                Ok((line, Direction::Original, Class::New))
+                if self.table.related.is_awaiting(place.namespace) {
+                    self.table.meet_expectation(now, line, place, tuple);
+                }
+                let class = class(self.table.arena.entry(line), Direction::Original);
+                Ok((line, Direction::Original, class))
             }
             Err(reason) => Err(self.no_room(place.namespace, reason)),
         }
@@ -353,7 +358,7 @@ impl Engine {
     }
 
     #[inline]
-    fn count_packet(&mut self, tracked: &Tracked, datagram: &Datagram<'_>) {
+    pub(crate) fn count_packet(&mut self, tracked: &Tracked, datagram: &Datagram<'_>) {
         let entry = self.table.arena.entry(tracked.line);
         self.table.extensions.count(entry, tracked.direction, datagram.length);
     }
@@ -473,13 +478,15 @@ impl Engine {
     /// The packet was the last of its connection and went through the hooks with it.
     #[cold]
     fn ended(&mut self, tracked: &Tracked) -> Outcome {
+        let connection = Some(self.table.handle(tracked.line));
+        self.part(tracked.line);
         self.table.release(tracked.line);
         Outcome {
             verdict: Verdict::Accept,
             class: tracked.class,
             direction: tracked.direction,
             reason: None,
-            connection: None,
+            connection,
         }
     }
 }

@@ -65,6 +65,12 @@ pub(crate) mod flag {
     pub(crate) const REPLY_ONLY: u8 = 1 << 3;
     /// In the table.
     pub(crate) const LISTED: u8 = 1 << 4;
+    /// Its source is the address of an interface, which the extension names.
+    pub(crate) const MASQUERADED: u8 = 1 << 5;
+    /// Has a helper, or others are expected on its behalf.
+    pub(crate) const HELPED: u8 = 1 << 6;
+    /// Changes wait in the extension to be told with the next packet that goes on.
+    pub(crate) const CHANGED: u8 = 1 << 7;
 }
 
 /// How many lines a record has, and which.

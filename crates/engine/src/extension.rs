@@ -4,6 +4,7 @@ use ctkeeper_flow::{Counters, Direction, Flow, Labels, SequenceAdjustment, Times
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::entry::{Entry, NOWHERE, Shape, flag};
+use crate::event::Changes;
 use crate::nat::by_source::BySource;
 use crate::outcome::Handle;
 use crate::time::Time;
@@ -45,10 +46,10 @@ pub(crate) struct Extension {
     pub(crate) line: u32,
     /// The interface whose address it was masqueraded to; 0 for none.
     pub(crate) masquerade: u32,
-    /// [`has`] bits.
-    pub(crate) has: u16,
     /// Number of its helper; 0 for none.
     pub(crate) helper: u16,
+    /// [`has`] bits; above them [`Changes`] to be told with the next packet that goes on.
+    pub(crate) has: u16,
     /// Line and id of its master.
     pub(crate) master: [u32; 2],
     /// Packets and bytes, original and reply.
@@ -77,7 +78,26 @@ pub(crate) mod has {
     pub(crate) const MASTER: u16 = 1 << 3;
     /// It stands in the index by source.
     pub(crate) const BY_SOURCE: u16 = 1 << 4;
+    /// Where changes begin.
+    pub(crate) const CHANGES: u32 = 5;
 }
+
+impl Extension {
+    /// Keeps changes.
+    pub(crate) const fn defer(&mut self, changes: Changes) {
+        self.has |= changes.0 << has::CHANGES;
+    }
+
+    /// The changes that were kept, which are no longer.
+    pub(crate) const fn take_deferred(&mut self) -> Changes {
+        let changes = Changes(self.has >> has::CHANGES);
+        self.has &= (1 << has::CHANGES) - 1;
+        changes
+    }
+}
+
+// Every bit of the changes has its place.
+const _: () = assert!(Changes::LABELS.0 << has::CHANGES == 1 << 15);
 
 /// Shifts of the sequence numbers that each side sends, original and reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

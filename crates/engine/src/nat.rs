@@ -1,7 +1,11 @@
 //! Translation of addresses: which tuple a connection gets.
 
+pub(crate) mod bind;
 pub(crate) mod by_source;
+pub(crate) mod translation;
 mod unique;
+
+pub(crate) use translation::packet_at;
 
 pub use unique::End;
 

@@ -205,12 +205,21 @@ pub struct Decision {
     pub connection_mark: Option<u32>,
     /// Labels its connection gets beside those it has, `ct label set`.
     pub labels: Option<Labels>,
+    /// The helper that reads along in its connection, by its number
+    /// ([`Engine::add_helper`](crate::Engine::add_helper)), `ct helper set`. Counts with the first packet of a connection
+    /// and where the helper is for its protocol.
+    pub helper: Option<u16>,
 }
 
 impl Decision {
     /// It goes on as it is.
-    pub const ACCEPT: Self =
-        Self { verdict: Verdict::Accept, mark: None, connection_mark: None, labels: None };
+    pub const ACCEPT: Self = Self {
+        verdict: Verdict::Accept,
+        mark: None,
+        connection_mark: None,
+        labels: None,
+        helper: None,
+    };
     /// It is dropped.
     pub const DROP: Self = Self { verdict: Verdict::Drop, ..Self::ACCEPT };
 }

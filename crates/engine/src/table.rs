@@ -15,6 +15,7 @@ use crate::memory::Arena;
 use crate::namespace::Namespace;
 use crate::outcome::{Handle, Reason};
 use crate::random::Random;
+use crate::related::Related;
 use crate::settings::{Config, Profile, Settings};
 use crate::time::Ticks;
 use crate::tuple::Tuple;
@@ -25,6 +26,7 @@ pub(crate) struct Table {
     pub(crate) extensions: Extensions,
     pub(crate) index: Index,
     pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) related: Related,
     pub(crate) random: Random,
     pub(crate) limit: u32,
     profile: Profile,
@@ -73,6 +75,7 @@ impl Table {
             extensions: Extensions::new(config.entries(), config.seed),
             index: Index::new(config)?,
             namespaces: Vec::new(),
+            related: Related::new(config.expectation_limit()),
             // Apart from the hash's key, which is drawn from the same seed.
             random: Random::new(config.seed.rotate_left(32) ^ 1),
             limit: config.limit,
@@ -279,12 +282,18 @@ impl Table {
         let entry = self.arena.entry_mut(line);
         entry.flags &= !flag::LISTED;
         entry.set(Status::DYING);
+        if entry.flags & flag::HELPED != 0 {
+            self.forget_related(line);
+        }
         self.tell(now, line, Changes::DESTROY);
     }
 
     /// Frees a record that is not in the table.
     pub(crate) fn release(&mut self, line: u32) {
-        let Entry { namespace, extension, .. } = *self.arena.entry(line);
+        let Entry { namespace, extension, flags, .. } = *self.arena.entry(line);
+        if flags & flag::HELPED != 0 {
+            self.forget_related(line);
+        }
         if extension != NOWHERE {
             self.extensions.free(extension);
         }
@@ -306,18 +315,43 @@ impl Table {
     /// Notes an event if anybody listens.
     #[inline]
     pub(crate) fn tell(&mut self, now: Ticks, line: u32, changes: Changes) {
-        if self.events.is_some() && !changes.is_empty() {
+        if self.events.is_some() {
             self.tell_listener(now, line, changes);
         }
     }
 
     #[cold]
     fn tell_listener(&mut self, now: Ticks, line: u32, changes: Changes) {
+        let changes = self.with_deferred(line, changes);
+        if changes.is_empty() {
+            return;
+        }
         let namespace = self.arena.entry(line).namespace;
         let flow = self.flow(now, line);
         if let Some(events) = &mut self.events {
             events.push(Event { namespace, changes, flow });
         }
+    }
+
+    /// Keeps changes that came with a packet that did not go on: they are told with the next one
+    /// that does (`nf_conntrack_event_cache`, `nf_ct_deliver_cached_events`, Linux 6.12).
+    #[cold]
+    pub(crate) fn defer(&mut self, line: u32, changes: Changes) {
+        if self.events.is_some() && !changes.is_empty() {
+            let entry = self.arena.entry_mut(line);
+            entry.flags |= flag::CHANGED;
+            self.extensions.ensure(line, entry).defer(changes);
+        }
+    }
+
+    /// What is to be told with these changes, which waits no longer then.
+    fn with_deferred(&mut self, line: u32, mut changes: Changes) -> Changes {
+        let entry = self.arena.entry_mut(line);
+        if entry.flags & flag::CHANGED != 0 && !changes.contains(Changes::DESTROY) {
+            entry.flags &= !flag::CHANGED;
+            changes.add(self.extensions.ensure(line, entry).take_deferred());
+        }
+        changes
     }
 
     /// The events since the last call, oldest first.

@@ -1,7 +1,8 @@
 //! A record as the vocabulary's value of a connection.
 
 use ctkeeper_flow::{
-    Direction, Flow, Mark, ProtocolState, SctpState, SctpTracking, TcpFlags, TcpState, TcpTracking,
+    Direction, Flow, Helper, Mark, ProtocolState, SctpState, SctpTracking, TcpFlags, TcpState,
+    TcpTracking,
 };
 
 use crate::entry::{Entry, TcpWindow};
@@ -33,6 +34,11 @@ impl Table {
             ..Flow::default()
         };
         self.extensions.describe(entry, &mut flow);
+        flow.master = self.master(line).map(|master| Box::new(master.into()));
+        flow.helper = self.helper(line).map(|name| {
+            let info = Box::default();
+            Box::new(Helper { name: name.into(), info })
+        });
         flow
     }
 

@@ -44,11 +44,11 @@ pub struct Rules {
     pub raw: Vec<Rule<RawAction>>,
     /// Asked behind tracking.
     pub tracked: Vec<Rule<FilterAction>>,
-    /// Asked about the destination of new connections.
+    /// Asked about the destination of new connections: at prerouting, where no hook is given.
     pub destination: Vec<Rule<DestinationAction>>,
     /// Asked at input, forward and output.
     pub filter: Vec<Rule<FilterAction>>,
-    /// Asked about the source of new connections.
+    /// Asked about the source of new connections: at postrouting, where no hook is given.
     pub source: Vec<Rule<SourceAction>>,
     /// Namespaces whose chains translate addresses though they have no rule: connections get
     /// bindings that change nothing but, on a collision, a source port.
@@ -103,6 +103,9 @@ pub enum FilterAction {
     RestoreMark,
     /// The connection gets a label, 0 to 127; further rules are asked.
     Label(u8),
+    /// A helper reads along in the connection, by its number
+    /// ([`Engine::add_helper`](crate::Engine::add_helper)); further rules are asked.
+    Helper(u16),
 }
 
 /// What becomes of the destination of a new connection.
@@ -245,7 +248,7 @@ impl Ruleset for Rules {
     }
 
     fn destination(&mut self, visit: &Visit<'_>) -> Binding {
-        match first(&self.destination, visit) {
+        match first(&self.destination, Hook::Prerouting, visit) {
             None | Some(DestinationAction::Accept) => Binding::Keep,
             Some(DestinationAction::To(range)) => Binding::To(range),
             Some(DestinationAction::Redirect(range)) => {
@@ -260,7 +263,7 @@ impl Ruleset for Rules {
     }
 
     fn source(&mut self, visit: &Visit<'_>) -> Binding {
-        match first(&self.source, visit) {
+        match first(&self.source, Hook::Postrouting, visit) {
             None | Some(SourceAction::Accept) => Binding::Keep,
             Some(SourceAction::To(range)) => Binding::To(range),
             Some(SourceAction::Masquerade(range)) => self.masquerade(range, visit),
@@ -286,9 +289,10 @@ impl Rules {
     }
 }
 
-/// What the first rule that fits does.
-fn first<Action: Copy>(rules: &[Rule<Action>], visit: &Visit<'_>) -> Option<Action> {
-    rules.iter().find(|rule| rule.when.fits(visit)).map(|rule| rule.then)
+/// What the first rule that fits does; rules that name no hook stand at `home`.
+fn first<Action: Copy>(rules: &[Rule<Action>], home: Hook, visit: &Visit<'_>) -> Option<Action> {
+    let is_here = |rule: &Rule<Action>| rule.when.hook.unwrap_or(home) == visit.hook;
+    rules.iter().find(|rule| is_here(rule) && rule.when.fits(visit)).map(|rule| rule.then)
 }
 
 fn decide(rules: &[Rule<FilterAction>], visit: &Visit<'_>) -> Decision {
@@ -317,6 +321,7 @@ fn alter(action: FilterAction, visit: &mut Visit<'_>, decision: &mut Decision) {
         FilterAction::Mark(mark) => mark_packet(mark, visit, decision),
         FilterAction::ConnectionMark(mark) => mark_connection(mark, visit, decision),
         FilterAction::SaveMark => mark_connection(visit.mark, visit, decision),
+        FilterAction::Helper(number) => decision.helper = Some(number),
         FilterAction::RestoreMark => {
             if let Some(connection) = visit.connection {
                 mark_packet(connection.mark, visit, decision);

@@ -191,7 +191,10 @@ fn masquerading_takes_the_address_of_the_way_out() {
         masquerade: Some(2),
         ..Range::KEEP.ports(1, 9)
     };
-    assert_eq!(with_visit(|_| {}, |visit| rules.source(visit)), Binding::To(range));
+    let asked = with_visit(|visit| visit.hook = Hook::Postrouting, |visit| rules.source(visit));
+    assert_eq!(asked, Binding::To(range));
+    let asked = with_visit(|visit| visit.hook = Hook::Input, |visit| rules.source(visit));
+    assert_eq!(asked, Binding::Keep);
     let nowhere = Packet { output: 3, ..Packet::new(&[]) };
     let mut ask = |packet: &Packet<'_>| {
         let visit = tuple("10.0.0.1", "192.0.2.1", protocol::TCP);
@@ -214,7 +217,8 @@ fn masquerading_takes_the_address_of_the_way_out() {
 fn redirection_goes_to_this_host() {
     let mut rules = Rules::default()
         .with_address(1, "10.0.0.254".parse().unwrap())
-        .with_destination(Match::all(), DestinationAction::redirect(3128));
+        .with_destination(Match::all(), DestinationAction::redirect(3128))
+        .with_destination(Match::all().at(Hook::Output), DestinationAction::redirect(3128));
     let mut to = |hook| match with_visit(|visit| visit.hook = hook, |v| rules.destination(v)) {
         Binding::To(range) => (range.addresses.map(|(first, _)| first), range.ports),
         other => panic!("{other:?}"),
@@ -223,7 +227,8 @@ fn redirection_goes_to_this_host() {
     assert_eq!(to(Hook::Prerouting), (Some(0x0a00_00fe), ports));
     assert_eq!(to(Hook::Output), (Some(0x7f00_0001), ports));
     rules.addresses.clear();
-    assert_eq!(with_visit(|_| {}, |visit| rules.destination(visit)), Binding::Drop);
+    let asked = with_visit(|v| v.hook = Hook::Prerouting, |visit| rules.destination(visit));
+    assert_eq!(asked, Binding::Drop);
 }
 
 #[test]
