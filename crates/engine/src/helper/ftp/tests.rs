@@ -141,6 +141,14 @@ fn a_part_of_a_command_is_dropped_and_read_when_it_comes_whole() {
 }
 
 #[test]
+fn a_dropped_part_ends_no_line() {
+    let mut session = Session::greeted();
+    assert_eq!(session.say(Original, 100, "PORT 10,\n"), Verdict::Drop);
+    session.say(Original, 109, "PORT 10,0,0,1,5,6\r\n");
+    assert!(session.announced.is_empty());
+}
+
+#[test]
 fn an_address_of_somebody_else_is_believed_by_the_loose_only() {
     for loose in [false, true] {
         let mut session = Session::greeted();

@@ -260,6 +260,25 @@ fn an_answer_to_no_initiation_changes_no_tag() {
 }
 
 #[test]
+fn an_answer_may_tell_the_first_tag_of_all() {
+    let mut track = track();
+    assert_eq!(track.packet(Original, &initiation(0, kind::INIT_ACK, CLIENT_TAG)), seconds(10));
+    assert_eq!(track.entry.small[..2], [0, CLIENT_TAG]);
+}
+
+#[test]
+fn a_third_initiation_takes_the_place_of_the_other_sides() {
+    let mut track = track();
+    track.packet(Original, &initiation(0, kind::INIT, CLIENT_TAG));
+    track.packet(Reply, &initiation(0, kind::INIT, SERVER_TAG));
+    let stranger = initiation(0x3333, kind::INIT_ACK, 0x4444);
+    assert_eq!(track.packet(Reply, &stranger), WRONG_TAG);
+    track.packet(Original, &initiation(0, kind::INIT, 0x3333));
+    assert!(matches!(track.packet(Reply, &stranger), Judgement::Refresh(_)));
+    assert_eq!(track.entry.small[..2], [0x4444, 0x3333]);
+}
+
+#[test]
 fn an_old_init_is_no_collision() {
     let mut track = track();
     track.packet(Original, &initiation(0, kind::INIT, CLIENT_TAG));
