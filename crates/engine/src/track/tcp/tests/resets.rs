@@ -110,7 +110,7 @@ fn what_was_picked_up_is_not_exact_before_it_is_assured() {
     let mut scene = Scene::default();
     scene.passes(Original, ack(1000, 5000));
     scene.passes(Reply, ack(5000, 1000));
-    scene.passes(Reply, reset(5500));
+    scene.passes(Original, reset(1500));
     assert_eq!(scene.state(), TcpState::Close);
 }
 

@@ -134,13 +134,19 @@ fn an_answering_side_seen_first_midway_is_believed() {
 
 #[test]
 fn a_record_without_windows_learns_them() {
-    let mut scene = Scene::default();
-    scene.entry.set(Status::CONFIRMED | Status::SEEN_REPLY | Status::ASSURED);
-    scene.entry.state = TcpState::Established.number();
-    scene.passes(Original, Segment { window: 0, ..data(3_000_000_000, 4_000_000_000, 10) });
-    let (original, reply) = (scene.side(Original), scene.side(Reply));
-    assert_eq!((original.end, original.max_window), (3_000_000_010, 1));
-    assert_eq!((reply.end, reply.max_end), (4_000_000_000, 4_000_000_001));
+    let acknowledgement = 0_u32.wrapping_sub(5000);
+    for (scale, window, max_window) in [(0, 0, 1), (2, 100, 400)] {
+        let mut scene = Scene::default();
+        scene.entry.set(Status::CONFIRMED | Status::SEEN_REPLY | Status::ASSURED);
+        scene.entry.state = TcpState::Established.number();
+        scene.window.seen[0].scale = scale;
+        scene.passes(Original, Segment { window, ..data(3_000_000_000, acknowledgement, 10) });
+        let (original, reply) = (scene.side(Original), scene.side(Reply));
+        assert_eq!((original.end, original.max_window), (3_000_000_010, max_window));
+        assert_eq!(original.max_end, 3_000_000_010 + max_window);
+        assert_eq!(reply.end, acknowledgement);
+        assert_eq!(reply.max_end, acknowledgement + max_window);
+    }
 }
 
 #[test]
