@@ -1,0 +1,236 @@
+//! Two engines, one a mode, that see the same packets.
+
+use std::collections::BTreeSet;
+
+use ctkeeper_engine::rules::Rules;
+use ctkeeper_engine::{
+    Class, Config, Engine, Handle, Mode, Outcome, Packet, Reason, Route, Time, Tuple, Verdict,
+};
+use ctkeeper_flow::{Direction, Statistic};
+
+use crate::image;
+use crate::input::Input;
+use crate::scene::{INSIDE, NAMESPACES, OUTSIDE, Scene};
+use crate::world::World;
+
+/// Longer inputs say nothing new.
+const STEPS: usize = 300;
+
+/// Behind 99 days of silence the kernel's ticks have come half round, and what was expired lives.
+const LONGEST_SILENCE: Time = Time::from_seconds(80 * 86_400);
+
+/// An engine in trial.
+struct Trial {
+    engine: Engine,
+    rules: Rules,
+    limit: u32,
+    capacity: u32,
+}
+
+/// Runs the program that the input is.
+pub(crate) fn run(input: &mut Input<'_>) {
+    let scene = Scene::read(input);
+    let other = match scene.config.mode {
+        Mode::Exact => Mode::Fast,
+        Mode::Fast => Mode::Exact,
+    };
+    let mut one = Trial::new(&scene, scene.config.clone());
+    let mut two = Trial::new(&scene, Config { mode: other, ..scene.config.clone() });
+    // Ports are drawn at random, and each mode draws for itself.
+    let mut comparable = (0..NAMESPACES).all(|namespace| !one.translates(namespace));
+    let mut world = World::new();
+    let mut now = Time::from_seconds(1_000_000);
+    let mut last = now;
+    for _ in 0..STEPS {
+        if input.is_empty() {
+            break;
+        }
+        let said = match input.byte() {
+            0..16 => {
+                now = later(now, input).min(Time(last.0 + LONGEST_SILENCE.0));
+                continue;
+            }
+            16..24 => {
+                aside(&mut [&mut one, &mut two], &mut world, now, input);
+                continue;
+            }
+            24..36 => world.garble(input),
+            36..48 => world.complain(input),
+            _ => world.say(input, |handle| one.reply_of(now, handle)),
+        };
+        let packet = address(&said.bytes, input);
+        last = now;
+        let (first, second) = (one.packet(now, &packet), two.packet(now, &packet));
+        if let Some(talk) = said.talk {
+            world.became(talk, first.connection);
+        }
+        comparable &= one.has_room() && two.has_room();
+        if comparable {
+            assert_eq!(plain(&first), plain(&second), "the modes differ");
+        }
+    }
+    one.look_around(now);
+    two.look_around(now);
+}
+
+/// What callers do between packets.
+fn aside(trials: &mut [&mut Trial; 2], world: &mut World, now: Time, input: &mut Input<'_>) {
+    let (action, detail) = (input.byte() % 8, input.byte());
+    for trial in trials {
+        match action {
+            0..3 => trial.look_around(now),
+            3 | 4 => trial.collect(now, usize::from(detail)),
+            5 => {
+                trial.replace_by_its_image(now);
+                world.forget_handles();
+            }
+            6 => image::restore_damaged(&trial.engine, now, detail),
+            _ => trial.set(detail),
+        }
+    }
+}
+
+/// What two engines must agree on.
+const fn plain(outcome: &Outcome) -> (Verdict, Class, Direction, Option<Reason>, bool) {
+    let Outcome { verdict, class, direction, reason, connection } = *outcome;
+    (verdict, class, direction, reason, connection.is_some())
+}
+
+fn later(now: Time, input: &mut Input<'_>) -> Time {
+    const MILLIS: [u64; 10] =
+        [4, 1, 1_000, 3_000, 11_000, 31_000, 121_000, 301_000, 432_001_000, 60 * 86_400_000];
+    let millis = input.choose(&MILLIS) * (1 + u64::from(input.byte() % 4));
+    Time(now.0.saturating_add(Time::from_millis(millis).0))
+}
+
+/// Puts bytes somewhere on a host.
+fn address<'a>(bytes: &'a [u8], input: &mut Input<'_>) -> Packet<'a> {
+    let place = input.byte();
+    let (input_interface, output) = match place & 1 {
+        0 => (INSIDE, OUTSIDE),
+        _ => (OUTSIDE, INSIDE),
+    };
+    Packet {
+        namespace: match place >> 5 {
+            6 => 1,
+            7 => NAMESPACES,
+            _ => 0,
+        },
+        route: match place >> 1 & 3 {
+            0 | 1 => Route::Forward,
+            2 => Route::Input,
+            _ => Route::Output,
+        },
+        input: input_interface,
+        output,
+        mark: u32::from(place >> 3 & 1),
+        checksum_verified: place >> 4 & 1 != 0,
+        ..Packet::new(bytes)
+    }
+}
+
+impl Trial {
+    fn new(scene: &Scene, config: Config) -> Self {
+        let (limit, capacity) = (config.limit, config.entries());
+        let mut engine = Engine::new(config).expect("a small table fits");
+        for settings in &scene.settings {
+            engine.add_namespace(settings.clone()).expect("there is room for two");
+        }
+        Self { engine, rules: scene.rules.clone(), limit, capacity }
+    }
+
+    fn translates(&self, namespace: u16) -> bool {
+        use ctkeeper_engine::Ruleset;
+        use ctkeeper_flow::Family::{Ipv4, Ipv6};
+        self.rules.uses_nat(namespace, Ipv4) || self.rules.uses_nat(namespace, Ipv6)
+    }
+
+    /// Has the engine take a packet, and its outcome make sense.
+    fn packet(&mut self, now: Time, packet: &Packet<'_>) -> Outcome {
+        let outcome = self.engine.packet(now, packet, &mut self.rules);
+        let Outcome { verdict, class, reason, connection, .. } = outcome;
+        assert!(verdict == Verdict::Accept || reason.is_some(), "dropped without a reason");
+        if class == Class::Invalid {
+            assert!(reason.is_some() && connection.is_none(), "{outcome:?}");
+        }
+        if verdict == Verdict::Accept
+            && let Some(handle) = connection
+            && let Some(flow) = self.engine.connection(now, handle)
+        {
+            assert_eq!(flow.original.family(), flow.reply.family());
+            assert_eq!(flow.original.protocol, flow.reply.protocol);
+        }
+        for namespace in 0..NAMESPACES {
+            let count = self.engine.count(namespace);
+            assert!(self.limit == 0 || count <= self.limit, "{count} over the limit");
+            assert!(count <= self.capacity, "{count} over the capacity");
+        }
+        outcome
+    }
+
+    fn collect(&mut self, now: Time, budget: usize) {
+        let all = self.engine.collect(now, budget);
+        assert!(all || budget < 10_000, "never done");
+    }
+
+    /// Goes on with an engine that was restored from this one's image.
+    fn replace_by_its_image(&mut self, now: Time) {
+        let image = self.engine.image();
+        let restored = Engine::restore(&image).expect("an engine's own image");
+        let listed = |engine: &Engine| {
+            let mut flows: Vec<_> = engine
+                .connections(now)
+                .map(|(namespace, flow)| (namespace, format!("{flow:?}")))
+                .collect();
+            flows.sort();
+            flows
+        };
+        assert_eq!(listed(&self.engine), listed(&restored));
+        for namespace in 0..NAMESPACES {
+            assert_eq!(self.engine.count(namespace), restored.count(namespace));
+            let (before, after) =
+                (self.engine.statistics(namespace), restored.statistics(namespace));
+            assert_eq!(before, after);
+        }
+        self.engine = restored;
+    }
+
+    fn set(&mut self, detail: u8) {
+        let settings = self.engine.settings_mut(u16::from(detail & 1)).expect("there are two");
+        settings.tcp_be_liberal = detail & 2 != 0;
+        settings.tcp_loose = detail & 4 != 0;
+        settings.accounting = detail & 8 != 0;
+        settings.timeouts.udp = u32::from(detail >> 4);
+    }
+
+    /// What the answers to a connection look like.
+    fn reply_of(&self, now: Time, handle: Handle) -> Option<Tuple> {
+        self.engine.connection(now, handle).map(|flow| flow.reply.into())
+    }
+
+    /// Whether nothing had to give way for want of room, in which the modes may differ.
+    fn has_room(&self) -> bool {
+        (0..NAMESPACES).all(|namespace| {
+            let statistics = self.engine.statistics(namespace);
+            let hurt = [Statistic::Drop, Statistic::EarlyDrop, Statistic::InsertFailed];
+            hurt.iter().all(|&which| statistics.value(which) == 0)
+        })
+    }
+
+    /// The table as a whole: as many connections as were counted, and no two alike.
+    fn look_around(&mut self, now: Time) {
+        let mut seen = BTreeSet::new();
+        let mut listed = [0; NAMESPACES as usize];
+        for (namespace, flow) in self.engine.connections(now) {
+            listed[usize::from(namespace)] += 1;
+            let zone = flow.zone;
+            assert!(seen.insert((namespace, format!("{zone:?}{:?}", flow.original))), "{flow:?}");
+        }
+        for (namespace, listed) in (0..NAMESPACES).zip(listed) {
+            assert!(self.engine.count(namespace) >= listed, "more are listed than counted");
+        }
+        for event in self.engine.events() {
+            assert!(event.namespace < NAMESPACES && !event.changes.is_empty(), "{event:?}");
+        }
+    }
+}
