@@ -88,9 +88,14 @@ impl Extension {
         self.has |= changes.0 << has::CHANGES;
     }
 
+    /// The changes that are kept.
+    pub(crate) const fn deferred(&self) -> Changes {
+        Changes(self.has >> has::CHANGES)
+    }
+
     /// The changes that were kept, which are no longer.
     pub(crate) const fn take_deferred(&mut self) -> Changes {
-        let changes = Changes(self.has >> has::CHANGES);
+        let changes = self.deferred();
         self.has &= (1 << has::CHANGES) - 1;
         changes
     }

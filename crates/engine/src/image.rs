@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::collector::Collector;
 use crate::engine::Engine;
-use crate::expect::Expectations;
-use crate::helper::Helpers;
 use crate::index::Index;
 use crate::random::Random;
 use crate::settings::{Config, Settings};
@@ -115,8 +113,8 @@ impl Engine {
             arena: &table.arena,
             extensions: &table.extensions,
             chains,
-            expectations: &Expectations::default(),
-            helpers: &Helpers::default(),
+            expectations: &table.related.expectations,
+            helpers: &table.related.helpers,
         });
         let namespaces = table.namespaces.iter().map(|namespace| Namespace {
             settings: namespace.settings.clone(),
@@ -169,8 +167,8 @@ impl Engine {
         let empty = Empty {
             arena: &mut table.arena,
             extensions: &mut table.extensions,
-            expectations: &mut Expectations::default(),
-            helpers: &mut Helpers::default(),
+            expectations: &mut table.related.expectations,
+            helpers: &mut table.related.helpers,
         };
         let chains = match &mut table.index {
             Index::Exact(chains) => Some(chains),

@@ -15,8 +15,8 @@ use crate::tuple::Tuple;
 /// The helpers of an engine and the connections they await.
 #[derive(Debug)]
 pub(crate) struct Related {
-    helpers: Helpers,
-    expectations: Expectations,
+    pub(crate) helpers: Helpers,
+    pub(crate) expectations: Expectations,
 }
 
 impl Related {

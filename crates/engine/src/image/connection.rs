@@ -9,6 +9,7 @@ use ctkeeper_flow::{
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Entry, TcpSide, TcpWindow, flag};
+use crate::event::Changes;
 use crate::extension::{Adjustment, Adjustments, Extensions, has};
 use crate::memory::Arena;
 use crate::outcome::Handle;
@@ -77,6 +78,8 @@ struct More {
     start: Option<u64>,
     labels: Option<Labels>,
     adjustments: Option<[SequenceAdjustment; 2]>,
+    /// Changes that are to be told with the next packet.
+    deferred: u16,
 }
 
 /// Largest shift that a window scale stands for (RFC 7323).
@@ -133,6 +136,7 @@ impl More {
             start: has(has::START).then_some(extension.start),
             labels: has(has::LABELS).then_some(Labels(extension.labels)),
             adjustments: extensions.adjustments(entry).map(|both| both.sides.map(Into::into)),
+            deferred: extension.deferred().0,
         }))
     }
 }
@@ -232,6 +236,13 @@ impl More {
         let extension = extensions.ensure(line, entry);
         extension.masquerade = self.masquerade;
         extension.helper = self.helper;
+        extension.defer(Changes(self.deferred));
+        if self.masquerade != 0 {
+            entry.flags |= flag::MASQUERADED;
+        }
+        if self.deferred != 0 {
+            entry.flags |= flag::CHANGED;
+        }
         if let Some(counters) = self.counters {
             extension.has |= has::COUNTERS;
             extension.counters = counters.map(|side| [side.packets, side.bytes]);

@@ -173,6 +173,15 @@ impl Contents {
             let expectation = awaited.expectation(handle(awaited.master)?, namespaces);
             expectations.put_back(expectation.ok_or(ImageError::Expectation(number))?);
         }
+        let masters = self.expectations.iter().map(|awaited| awaited.master);
+        for number in masters.chain(self.helpers.iter().map(|&(number, ..)| number)) {
+            let line = *lines.get(number as usize).ok_or(ImageError::Reference(number))?;
+            arena.entry_mut(line).flags |= flag::HELPED;
+        }
+        let handle = |number: u32| {
+            let line = *lines.get(number as usize).ok_or(ImageError::Reference(number))?;
+            Ok(Handle { line, id: arena.entry(line).id })
+        };
         if self.expectation_counts.len() > namespaces {
             return Err(ImageError::Namespaces);
         }

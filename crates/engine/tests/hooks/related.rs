@@ -2,7 +2,7 @@
 
 use ctkeeper_engine::helper::{Announcement, Ftp, Mask, Policy};
 use ctkeeper_engine::rules::{FilterAction, Match, Rules};
-use ctkeeper_engine::{Changes, Class, Outcome, Reason, Ticks, Tuple, Verdict};
+use ctkeeper_engine::{Changes, Class, Engine, Outcome, Reason, Ticks, Tuple, Verdict};
 use ctkeeper_flow::{ExpectationFlags, Mark, Status};
 
 use crate::router::*;
@@ -139,4 +139,32 @@ fn callers_may_expect_too() {
     assert!(matches!(id, Ok(Some(_))), "{id:?}");
     let (media, _) = router.back(&udp((SERVER, 7777), (CLIENT, 9000)));
     assert_eq!(media.class, Class::Related);
+}
+
+#[test]
+fn a_restored_engine_goes_on_reading() {
+    let (mut router, control) = with_ftp(true);
+    router.rules = router.rules.clone().with_address(2, [203, 0, 113, 1].into());
+    router.rules = router
+        .rules
+        .clone()
+        .with_source(Match::all().protocol(17), ctkeeper_engine::rules::SourceAction::masquerade());
+    let packet = udp((CLIENT, 5060), (SERVER, 5060));
+    router.out(&packet);
+    router.engine = Engine::restore(&router.engine.image()).unwrap();
+    router.engine.add_helper(Box::new(Ftp::default())).unwrap();
+    say(&mut router, "PORT 10,0,0,1,31,64\r\n");
+    assert_eq!(router.engine.expectations(router.now, 0).count(), 1);
+    // Once more, with an expectation inside.
+    router.engine = Engine::restore(&router.engine.image()).unwrap();
+    router.engine.add_helper(Box::new(Ftp::default())).unwrap();
+    let (data, _) = router.out(&tcp((SERVER, 20), (CLIENT, 8000), Segment::Syn, 1, 0));
+    assert_eq!(data.class, Class::Related);
+    // A masqueraded connection still knows its way out.
+    let (outcome, sent) = router.out(&packet);
+    assert!(outcome.is_accepted());
+    assert_eq!(ends(&sent).0, (PUBLIC, 5060));
+    let (outcome, _) = router.send(&packet, 1, 3);
+    assert_eq!(outcome.reason, Some(Reason::Dying));
+    assert_ne!(control.connection, None);
 }
