@@ -35,9 +35,10 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) {
         outcomes.reserve(packets.len());
+        self.partings.clear();
         for packets in packets.chunks(AT_ONCE) {
             self.fetch(packets);
-            outcomes.extend(packets.iter().map(|packet| self.packet(now, packet, rules)));
+            outcomes.extend(packets.iter().map(|packet| self.one_of_many(now, packet, rules)));
         }
     }
 

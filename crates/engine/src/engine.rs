@@ -138,6 +138,18 @@ impl Engine {
         packet: &Packet<'_>,
         rules: &mut R,
     ) -> Outcome {
+        self.partings.clear();
+        self.one_of_many(now, packet, rules)
+    }
+
+    /// One packet of a call that may bring more.
+    #[inline]
+    pub(crate) fn one_of_many<R: Ruleset + ?Sized>(
+        &mut self,
+        now: Time,
+        packet: &Packet<'_>,
+        rules: &mut R,
+    ) -> Outcome {
         if usize::from(packet.namespace) >= self.table.namespaces.len() {
             return Outcome::loose(Class::Untracked, None);
         }
@@ -145,7 +157,6 @@ impl Engine {
             self.collect_a_little(now);
         }
         let now = Ticks::at(now);
-        self.partings.clear();
         let datagram = match Datagram::parse(packet.bytes) {
             Ok(datagram) => datagram,
             Err(reason) => return self.invalid(packet.namespace, reason),

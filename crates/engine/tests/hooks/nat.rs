@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ctkeeper_engine::nat::Range;
 use ctkeeper_engine::rules::{DestinationAction, Match, Rules};
-use ctkeeper_engine::{Class, Reason, Route, Verdict};
+use ctkeeper_engine::{Class, Packet, Reason, Route, Verdict};
 use ctkeeper_flow::{Direction, Statistic, Status};
 
 use crate::router::*;
@@ -203,4 +203,27 @@ fn a_masquerade_without_address_drops() {
     let (outcome, _) = router.out(&udp((CLIENT, 40_000), (SERVER, 53)));
     assert_eq!(outcome.reason, Some(Reason::Rule));
     assert_eq!(router.engine.count(0), 0);
+}
+
+#[test]
+fn every_packet_of_a_batch_can_be_translated_behind_it() {
+    let mut router = Router::masquerading();
+    let server = (SERVER, 443);
+    let ports = 40_000..40_100;
+    for port in ports.clone() {
+        router.out(&tcp((CLIENT, port), server, Segment::Syn, 1, 0));
+    }
+    // Each of these ends its connection.
+    let refusals: Vec<Vec<u8>> =
+        ports.clone().map(|port| tcp(server, (PUBLIC, port), Segment::Rst, 0, 2)).collect();
+    let packets: Vec<Packet<'_>> =
+        refusals.iter().map(|bytes| Packet { input: 2, output: 1, ..Packet::new(bytes) }).collect();
+    let mut outcomes = Vec::new();
+    router.engine.batch(router.now, &packets, &mut router.rules, &mut outcomes);
+    assert!(router.flows().is_empty());
+    for ((outcome, bytes), port) in outcomes.iter().zip(&refusals).zip(ports) {
+        let mut bytes = bytes.clone();
+        assert_eq!(router.engine.translate(outcome, &mut bytes), Ok(true));
+        assert_eq!(ends(&bytes), (server, (CLIENT, port)));
+    }
 }
