@@ -1,5 +1,6 @@
 //! The engine against the kernel, packet by packet.
 
+mod full;
 mod ground;
 
 use std::process::ExitCode;
@@ -11,5 +12,11 @@ const fn case(name: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
 }
 
 fn main() -> ExitCode {
-    harness(&[case("every_packet_tells_its_class", ground::every_packet_tells_its_class)])
+    harness(&[
+        case(
+            "early_drop_strikes_as_often_as_the_kernels",
+            full::early_drop_strikes_as_often_as_the_kernels,
+        ),
+        case("every_packet_tells_its_class", ground::every_packet_tells_its_class),
+    ])
 }
