@@ -308,10 +308,12 @@ impl Engine {
             Ok(segment) => segment,
             Err(reason) => return Judgement::Invalid(reason),
         };
-        match self.table.arena.tcp_mut(tracked.line) {
-            Some((entry, window)) => tcp::packet(&mut context, entry, window, datagram, segment, 0),
-            None => Judgement::Invalid(Reason::TcpHeader),
-        }
+        let Some((entry, window)) = self.table.arena.tcp_mut(tracked.line) else {
+            return Judgement::Invalid(Reason::TcpHeader);
+        };
+        let extensions = &self.table.extensions;
+        let shift = extensions.shift(entry, tracked.direction, segment.acknowledgement);
+        tcp::packet(&mut context, entry, window, datagram, segment, shift)
     }
 
     /// Does what the tracker said; `None` to look the packet up again.

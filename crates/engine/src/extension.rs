@@ -335,6 +335,20 @@ impl Extensions {
         self.adjustments.get((place as usize).checked_sub(1)?)
     }
 
+    /// By how much the numbers that a segment acknowledges were shifted under way, in the direction
+    /// against its own (`nf_ct_seq_offset` as `tcp_in_window` asks it, Linux 6.12).
+    #[inline]
+    pub(crate) fn shift(&self, entry: &Entry, segment: Direction, acknowledgement: u32) -> i32 {
+        let Some(Adjustments { sides: [original, reply] }) = self.adjustments(entry) else {
+            return 0;
+        };
+        let receiver = match segment {
+            Direction::Original => reply,
+            Direction::Reply => original,
+        };
+        receiver.at(acknowledgement.wrapping_sub(1))
+    }
+
     /// Puts what the extension knows into the vocabulary's value of the connection; the master's
     /// tuple is the table's to look up.
     pub(crate) fn describe(&self, entry: &Entry, flow: &mut Flow) {
@@ -354,6 +368,14 @@ impl Extensions {
             let [original, reply] = adjustments.sides.map(SequenceAdjustment::from);
             Box::new((original, reply))
         });
+    }
+}
+
+impl Adjustment {
+    /// The shift at a sequence number, modulo 2^32.
+    const fn at(&self, number: u32) -> i32 {
+        let is_behind = self.correction.wrapping_sub(number).cast_signed() < 0;
+        if is_behind { self.after } else { self.before }
     }
 }
 
@@ -390,6 +412,18 @@ mod tests {
             protocol: protocol::UDP,
             family,
         }
+    }
+
+    #[test]
+    fn a_shift_counts_behind_its_correction() {
+        let mut extensions = Extensions::new(4, 0);
+        let mut connection = entry(Shape::Tcp);
+        assert_eq!(extensions.shift(&connection, Direction::Original, 5), 0);
+        let sides = &mut extensions.adjust(1, &mut connection).sides;
+        sides[1] = Adjustment { correction: u32::MAX, before: 2, after: -4 };
+        let at = |number| extensions.shift(&connection, Direction::Original, number);
+        assert_eq!([u32::MAX, 0, 1, 2].map(at), [2, 2, -4, -4]);
+        assert_eq!(extensions.shift(&connection, Direction::Reply, 1), 0);
     }
 
     #[test]
