@@ -155,9 +155,8 @@ impl Talk {
         let own = engine.expectations(now, 0).find(|one| {
             one.master.family() == family && one.master.source_port() == Some(self.port)
         });
-        own.map_or("-".into(), |one| {
-            let port = one.expected.destination_port().unwrap();
-            format!("{}>{}:{port}", one.expected.source, one.expected.destination)
-        })
+        let Some(one) = own else { return "-".into() };
+        let port = one.expected.destination_port().unwrap();
+        format!("{}>{}:{port}", one.expected.source, one.expected.destination)
     }
 }
