@@ -3,6 +3,7 @@
 use ctkeeper_flow::Family;
 
 use super::Datagram;
+use crate::tuple::protocol;
 
 /// A running internet checksum: the one's complement sum of 16-bit words in network order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,11 +50,25 @@ impl Sum {
 
 /// Whether the checksum over the first `covered` bytes of layer 4 and the pseudo header of
 /// `protocol` holds. The pseudo header's length is the datagram's own, whatever layer 4 says
-/// (`nf_checksum`, `nf_checksum_partial`, `net/netfilter/utils.c`, Linux 6.12).
+/// (`nf_checksum`, `net/netfilter/utils.c`, Linux 6.12).
 #[inline]
 pub fn layer4_holds(datagram: &Datagram<'_>, protocol: u8, covered: usize) -> bool {
     let Datagram { source, destination, payload, .. } = *datagram;
     let pseudo = Sum::pseudo_header(source, destination, protocol, payload.len());
+    pseudo.bytes(payload.get(..covered).unwrap_or(payload)).holds()
+}
+
+/// Whether the checksum of a UDP-Lite message holds as the kernel reckons: with a pseudo header of
+/// UDP, in which IPv4 has only the lowest byte of the length, since length and protocol have
+/// changed places on the way to `csum_tcpudp_nofold` (`nf_ip_checksum_partial`,
+/// `net/netfilter/utils.c`, Linux 6.12; seen on 6.18.44).
+pub fn udplite_holds(datagram: &Datagram<'_>, covered: usize) -> bool {
+    let Datagram { source, destination, payload, .. } = *datagram;
+    let length = match datagram.family {
+        Family::Ipv4 => payload.len() & 0xff,
+        Family::Ipv6 => payload.len(),
+    };
+    let pseudo = Sum::pseudo_header(source, destination, protocol::UDP, length);
     pseudo.bytes(payload.get(..covered).unwrap_or(payload)).holds()
 }
 

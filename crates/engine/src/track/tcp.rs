@@ -347,7 +347,8 @@ fn capped_life(context: &Context<'_>, window: &TcpWindow, kind: Kind, to: u8) ->
     if retransmitted && usual > retransmitting {
         return retransmitting;
     }
-    if kind == Kind::Reset && context.profile == Profile::Linux6_1 {
+    // 6.12.117 alone leaves more to a reset that its receiver may refuse.
+    if kind == Kind::Reset && context.profile != Profile::Linux6_12 {
         return timeouts[TcpTimeout::Close as usize];
     }
     let inexact_reset = kind == Kind::Reset && to == state::ESTABLISHED;

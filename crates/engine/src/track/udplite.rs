@@ -6,10 +6,9 @@ use super::udp::assure;
 use super::{Context, Judgement};
 use crate::entry::Entry;
 use crate::outcome::Reason;
-use crate::packet::checksum::layer4_holds;
+use crate::packet::checksum::udplite_holds;
 use crate::packet::{Datagram, UdpliteDatagram};
 use crate::time::Ticks;
-use crate::tuple::protocol;
 
 /// Judges a packet of a UDP-Lite connection, which is a stream as soon as it is answered.
 pub(crate) fn packet(
@@ -34,8 +33,7 @@ fn fault(context: &Context<'_>, datagram: &Datagram<'_>) -> Option<Reason> {
         Ok(header) => header.coverage,
         Err(reason) => return Some(reason),
     };
-    // The kernel sums a pseudo header of UDP here, not of UDP-Lite.
-    let wrong = context.verify && !layer4_holds(datagram, protocol::UDP, coverage);
+    let wrong = context.verify && !udplite_holds(datagram, coverage);
     wrong.then_some(Reason::UdpliteChecksum)
 }
 
@@ -46,6 +44,7 @@ mod tests {
 
     use super::super::testing::{Track, with_checksum};
     use super::*;
+    use crate::tuple::protocol;
 
     fn track() -> Track {
         Track::new(protocol::UDPLITE, packet)

@@ -93,24 +93,26 @@ fn settings_count() {
 
 #[test]
 fn an_inexact_reset_leaves_300_s() {
-    let mut scene = Scene::established();
+    let mut scene = Scene { profile: Profile::Linux6_12, ..Scene::established() };
     assert_eq!(scene.passes(Original, reset(1500)), 300);
     assert_eq!(scene.state(), TcpState::Established);
 }
 
 #[test]
 fn even_where_nothing_is_unacknowledged() {
-    let mut scene = Scene::established();
+    let mut scene = Scene { profile: Profile::Linux6_12, ..Scene::established() };
     scene.settings.tcp_be_liberal = true;
     assert_eq!(scene.passes(Original, reset(900_000_000)), 300);
     assert_eq!(scene.passes(Original, ack(1001, 5001)), 432_000);
 }
 
 #[test]
-fn linux_6_1_lets_any_reset_lower_the_lifetime() {
-    let mut scene = Scene { profile: Profile::Linux6_1, ..Scene::established() };
-    assert_eq!(scene.passes(Original, reset(1500)), 10);
-    assert_eq!(scene.state(), TcpState::Established);
-    assert_eq!(scene.passes(Original, reset(1001)), 10);
-    assert_eq!(scene.state(), TcpState::Close);
+fn linux_6_1_and_6_18_let_any_reset_lower_the_lifetime() {
+    for profile in [Profile::Linux6_1, Profile::Linux6_18] {
+        let mut scene = Scene { profile, ..Scene::established() };
+        assert_eq!(scene.passes(Original, reset(1500)), 10);
+        assert_eq!(scene.state(), TcpState::Established);
+        assert_eq!(scene.passes(Original, reset(1001)), 10);
+        assert_eq!(scene.state(), TcpState::Close);
+    }
 }
