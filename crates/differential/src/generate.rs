@@ -7,7 +7,7 @@ mod tcp;
 use ctkeeper_flow::Family;
 
 use crate::dice::Dice;
-use crate::sequence::{Host, Sequence, Step, Transport, Treatment};
+use crate::sequence::{Host, Sequence, Side, Step, Transport, Treatment};
 
 /// How many systematic probes there are of the two tables of states.
 pub const PROBES: [u64; 2] = [tcp::PROBES, sctp::PROBES];
@@ -120,13 +120,17 @@ fn spoil(steps: &mut [Step], dice: &mut Dice) {
     }
 }
 
-/// Where destinations are translated, clients speak to the virtual address.
+/// Where destinations are translated, clients speak to the virtual address. What claims to come
+/// from the router itself, the router does not take from outside.
 fn address(steps: &mut [Step], treatment: Treatment) {
-    let is_virtual = matches!(
-        treatment,
-        Treatment::DestinationNat | Treatment::DestinationNatPort | Treatment::BothNat
-    );
-    if !is_virtual {
+    for step in steps.iter_mut().filter(|_| treatment.is_local()) {
+        if let Step::Send(packet) = step
+            && let (Side::Client, Transport::Error(error)) = (packet.from, &mut packet.transport)
+        {
+            error.source = Host::Router;
+        }
+    }
+    if !treatment.is_virtual() {
         return;
     }
     for step in steps {

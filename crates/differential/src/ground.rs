@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
-use ctkeeper_engine::Settings;
-use ctkeeper_flow::{Family, SctpState};
+use ctkeeper_engine::rules::{
+    DestinationAction, FilterAction, Match, Prefix, RawAction, Rules, SourceAction,
+};
+use ctkeeper_engine::{Class, Range, Settings};
+use ctkeeper_flow::{Family, Protocol, SctpState, Zone, ZoneDirection};
 
-use crate::addresses::{network, translated};
+use crate::addresses::{Place, network, translated};
 use crate::sequence::{Host, Side, Treatment};
 
 /// Zone of [`Treatment::Zone`] and the directional ones.
@@ -74,6 +77,11 @@ pub const CLASSES: [&str; 6] = ["", "new", "established", "related", "invalid", 
 /// Bit of the reply direction.
 pub const REPLY: u8 = 8;
 
+/// Mark of the copies of packets that stay on the router: they come out on the servers' side.
+const COPY: u32 = 0xd0;
+/// Mark of what sequences send from the router itself.
+pub const OWN: u32 = 0xd1;
+
 /// The rules for nft. Every packet that leaves carries its class out of them.
 pub fn rules(treatments: &[Treatment]) -> String {
     let (mut raw, mut filter) = (String::new(), String::new());
@@ -97,8 +105,30 @@ pub fn rules(treatments: &[Treatment]) -> String {
              chain after {{ type nat hook postrouting priority 100; policy accept;\n{after}}}\n"
         );
     }
-    text += &verdict_rules();
+    text += &verdict_rules("verdict", "postrouting", &format!("meta mark {COPY} accept"));
+    if treatments.iter().any(|treatment| treatment.is_local()) {
+        text += &verdict_rules("staying", "input", "");
+        text += &format!(
+            "chain own {{ type filter hook output priority -450; policy accept;\n\
+             meta mark != {{ {COPY}, {OWN} }} drop\n}}\n"
+        );
+        return text + "}\n" + &copying_rules();
+    }
     text + "}\n"
+}
+
+/// What stays on the router is copied to the servers' side, with its class; the router's own
+/// answers never leave.
+fn copying_rules() -> String {
+    let table = |ip: &str, family: Family| {
+        let gateway = Place { family, treatment: Treatment::Plain, slot: 0 }.address(Host::Server);
+        let [client, server] = INTERFACES;
+        format!(
+            "table {ip} copies {{\nchain staying {{ type filter hook input priority 301;\n\
+             iifname {client} meta mark set {COPY} dup to {gateway} device {server}\n}}\n}}\n"
+        )
+    };
+    table("ip", Family::Ipv4) + &table("ip6", Family::Ipv6)
 }
 
 fn word(family: Family) -> &'static str {
@@ -148,9 +178,11 @@ fn destination_rules(family: Family, treatment: Treatment) -> String {
     let ports = "meta l4proto { tcp, udp, sctp, udplite }";
     let ip = word(family);
     let place = match treatment {
-        Treatment::DestinationNat | Treatment::DestinationNatPort | Treatment::BothNat => {
-            network(family, treatment, Host::Virtual)
+        Treatment::Redirect => {
+            let place = network(family, treatment, Host::Virtual);
+            return format!("{ip} daddr {place} {ports} redirect to :{PORT}\n");
         }
+        treatment if treatment.is_virtual() => network(family, treatment, Host::Virtual),
         _ => return String::new(),
     };
     let to = translated(family, treatment, Side::Server);
@@ -183,9 +215,9 @@ fn source_rules(family: Family, treatment: Treatment) -> String {
     }
 }
 
-fn verdict_rules() -> String {
+fn verdict_rules(chain: &str, hook: &str, first: &str) -> String {
     let mut text =
-        "chain verdict { type filter hook postrouting priority 300; policy accept;\n".to_owned();
+        format!("chain {chain} {{ type filter hook {hook} priority 300; policy accept;\n{first}\n");
     for ip in ["ip", "ip6"] {
         let family = if ip == "ip" { "ipv4" } else { "ipv6" };
         for (code, class) in CLASSES.iter().enumerate().skip(1) {
@@ -198,4 +230,104 @@ fn verdict_rules() -> String {
         }
     }
     text + "}\n"
+}
+
+/// Numbers of [`INTERFACES`] to the engine.
+pub const fn interface(side: Side) -> u32 {
+    side as u32 + 1
+}
+
+/// The same rules for the engine.
+pub fn engine_rules(treatments: &[Treatment]) -> Rules {
+    let mut rules = Rules::default();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let own = translated(family, Treatment::Masquerade, Side::Client);
+        rules = rules.with_address(interface(Side::Server), own);
+        let own = translated(family, Treatment::Redirect, Side::Server);
+        rules = rules.with_address(interface(Side::Client), own);
+        for &treatment in treatments {
+            rules = with_treatment(rules, family, treatment);
+        }
+    }
+    if treatments.iter().any(|treatment| treatment.translates()) {
+        rules = rules.with_nat(0);
+    }
+    rules
+}
+
+fn prefix(family: Family, treatment: Treatment, host: Host) -> Prefix {
+    let address = Place { family, treatment, slot: 0 }.address(host);
+    Prefix::new(address, 16).unwrap_or_else(|_| Prefix::host(address))
+}
+
+fn with_treatment(rules: Rules, family: Family, treatment: Treatment) -> Rules {
+    let from = |host| Match::all().source(prefix(family, treatment, host));
+    let (clients, servers) = (from(Host::Client), from(Host::Server));
+    let both = |rules: Rules, add: &dyn Fn(Rules, Match) -> Rules| {
+        add(add(rules, clients.clone()), servers.clone())
+    };
+    let zone = |direction| RawAction::Zone(Zone { id: ZONE, direction });
+    match treatment {
+        Treatment::Plain => rules,
+        Treatment::Untracked => both(rules, &|r, when| r.with_raw(when, RawAction::Untracked)),
+        Treatment::Zone => both(rules, &|r, when| r.with_raw(when, zone(ZoneDirection::Both))),
+        Treatment::OriginalZone => rules.with_raw(clients, zone(ZoneDirection::Original)),
+        Treatment::ReplyZone => rules.with_raw(servers, zone(ZoneDirection::Reply)),
+        Treatment::DropNew => {
+            both(rules, &|r, when| r.with_filter(when.states([Class::New]), FilterAction::Drop))
+        }
+        Treatment::DropInvalid => {
+            both(rules, &|r, when| r.with_filter(when.states([Class::Invalid]), FilterAction::Drop))
+        }
+        Treatment::Mark => both(rules, &|r, when| {
+            r.with_filter(when.states([Class::New]), FilterAction::ConnectionMark(MARK))
+        }),
+        _ => with_translation(rules, family, treatment, clients),
+    }
+}
+
+/// Protocols whose ports rules speak of.
+const WITH_PORTS: [Protocol; 4] = [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDPLITE];
+
+fn with_translation(
+    mut rules: Rules,
+    family: Family,
+    treatment: Treatment,
+    clients: Match,
+) -> Rules {
+    let to_virtual = Match::all().destination(prefix(family, treatment, Host::Virtual));
+    let server = Range::to(translated(family, treatment, Side::Server));
+    let client = Range::to(translated(family, treatment, Side::Client));
+    match treatment {
+        Treatment::SourceNat => rules.with_source(clients, SourceAction::To(client)),
+        Treatment::SourceNatPorts => {
+            for protocol in WITH_PORTS {
+                let to = SourceAction::To(client.ports(PORTS.0, PORTS.1));
+                rules = rules.with_source(clients.clone().protocol(protocol.0), to);
+            }
+            rules
+        }
+        Treatment::DestinationNat => {
+            rules.with_destination(to_virtual, DestinationAction::To(server))
+        }
+        Treatment::DestinationNatPort => {
+            for protocol in WITH_PORTS {
+                let to = DestinationAction::To(server.ports(PORT, PORT));
+                rules = rules.with_destination(to_virtual.clone().protocol(protocol.0), to);
+            }
+            rules
+        }
+        Treatment::Redirect => {
+            for protocol in WITH_PORTS {
+                let to = DestinationAction::redirect(PORT);
+                rules = rules.with_destination(to_virtual.clone().protocol(protocol.0), to);
+            }
+            rules
+        }
+        Treatment::BothNat => rules
+            .with_destination(to_virtual, DestinationAction::To(server))
+            .with_source(clients, SourceAction::To(client)),
+        Treatment::Masquerade => rules.with_source(clients, SourceAction::masquerade()),
+        _ => rules,
+    }
 }

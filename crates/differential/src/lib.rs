@@ -6,10 +6,15 @@
 
 pub mod actors;
 pub mod addresses;
+mod aliases;
+pub mod campaign;
+mod compare;
 pub mod dice;
 pub mod generate;
 pub mod ground;
+pub mod replay;
 pub mod sequence;
+pub mod shrink;
 pub mod transcript;
 pub mod wire;
 

@@ -1,5 +1,6 @@
 //! Packet sequences: what two hosts, and whoever stands between them, send one after the other.
 
+use ctkeeper_engine::Route;
 use ctkeeper_flow::{Family, Protocol};
 use serde::{Deserialize, Serialize};
 
@@ -60,11 +61,15 @@ pub enum Treatment {
     Masquerade = 13,
     /// Both ends are translated.
     BothNat = 14,
+    /// The server is the router itself.
+    Local = 15,
+    /// The virtual address and port are replaced by the router's own.
+    Redirect = 16,
 }
 
 impl Treatment {
     /// Every one of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Plain,
         Self::Untracked,
         Self::Zone,
@@ -79,11 +84,33 @@ impl Treatment {
         Self::DestinationNatPort,
         Self::Masquerade,
         Self::BothNat,
+        Self::Local,
+        Self::Redirect,
     ];
 
     /// Whether addresses are translated.
     pub fn translates(self) -> bool {
-        self >= Self::SourceNat
+        self >= Self::SourceNat && self != Self::Local
+    }
+
+    /// Whether the servers are the router itself.
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::Local | Self::Redirect)
+    }
+
+    /// Whether clients speak to a virtual address.
+    pub const fn is_virtual(self) -> bool {
+        use Treatment as T;
+        matches!(self, T::DestinationNat | T::DestinationNatPort | T::BothNat | T::Redirect)
+    }
+
+    /// The way of a packet from a side.
+    pub const fn route(self, from: Side) -> Route {
+        match (self.is_local(), from) {
+            (false, _) => Route::Forward,
+            (true, Side::Client) => Route::Input,
+            (true, Side::Server) => Route::Output,
+        }
     }
 }
 
@@ -260,6 +287,9 @@ pub struct Datagram {
     pub length: Option<u16>,
     /// The checksum field is zero.
     pub without_checksum: bool,
+    /// UDP-Lite: the checksum is made as if it were UDP, which is what trackers ask for
+    /// (`udplite_error`, `nf_conntrack_proto_udp.c`, Linux 6.12).
+    pub as_udp: bool,
 }
 
 /// An ICMP message.

@@ -1,11 +1,11 @@
 //! What a kernel made of sequences, so that it can be compared with the engine without a kernel.
 
-use ctkeeper_engine::{Profile, Settings};
+use ctkeeper_engine::{Profile, Route, Settings};
 use ctkeeper_flow::{Flow, Statistics};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::addresses::Place;
-use crate::sequence::{Sequence, Side};
+use crate::sequence::{Sequence, Side, Treatment};
 
 /// A recorded run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ pub struct Transcript {
     pub profile: Profile,
     /// The namespace's sysctls at the beginning.
     pub settings: Settings,
-    /// Whether rules translate addresses there: then every connection is bound, if to itself.
-    pub translates: bool,
+    /// The networks that its rules treat.
+    pub treatments: Vec<Treatment>,
     /// What was played, and where.
     pub played: Vec<(Place, Sequence)>,
     /// What happened, in order.
@@ -55,6 +55,8 @@ pub struct Sent {
     pub step: u32,
     /// The side that it was sent from.
     pub from: Side,
+    /// The way it takes.
+    pub route: Route,
     /// The datagram, whole.
     #[serde(with = "hex")]
     pub datagram: Bytes,

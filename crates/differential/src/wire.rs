@@ -35,6 +35,9 @@ impl Ends {
 
 const HOPS: u8 = 64;
 const FRAGMENT_HEADER: u8 = 44;
+/// The longest header that the kernel wants whole in the first fragment of IPv6 is TCP's
+/// (`ipv6frag_thdr_truncated`, `net/ipv6/reassembly.c`, Linux 6.12), in units of eight bytes.
+const HEADERS: usize = 24;
 /// What payloads are made of.
 const FILLER: u8 = b'.';
 
@@ -174,7 +177,7 @@ fn set_checksum(ends: Ends, transport: &Transport, layer4: &mut [u8]) {
             let covered = covered(transport, layer4.len());
             let mut sum = ones(&layer4[..covered]);
             if pseudo {
-                sum += pseudo_header(ends, transport.protocol(family), layer4.len());
+                sum += pseudo_header(ends, summed_as(transport, family), layer4.len());
             }
             let folded = !fold(sum);
             let is_udp = matches!(transport, Transport::Udp(_) | Transport::Udplite(_));
@@ -188,6 +191,13 @@ fn set_checksum(ends: Ends, transport: &Transport, layer4: &mut [u8]) {
             }
         }
         Sum::None => {}
+    }
+}
+
+const fn summed_as(transport: &Transport, family: Family) -> Protocol {
+    match transport {
+        Transport::Udplite(Datagram { as_udp: true, .. }) => Protocol::UDP,
+        _ => transport.protocol(family),
     }
 }
 
@@ -323,6 +333,8 @@ pub fn fragments(datagram: &[u8], parts: u8, id: u16) -> Vec<Vec<u8>> {
         _ => return vec![datagram.to_vec()],
     };
     let size = payload.len().div_ceil(usize::from(parts.max(1))).next_multiple_of(8);
+    // IPv6 does not put together what begins with less than a whole header.
+    let size = if header.len() == 40 { size.max(HEADERS) } else { size };
     if size == 0 || size >= payload.len() {
         return vec![datagram.to_vec()];
     }

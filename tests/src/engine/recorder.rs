@@ -7,7 +7,7 @@ use ctkeeper_differential::actors::Actors;
 use ctkeeper_differential::sequence::{Packet, Sequence, Step};
 use ctkeeper_differential::transcript::{Event, Out, Sent, Transcript, What};
 use ctkeeper_differential::wire;
-use ctkeeper_engine::Profile;
+use ctkeeper_engine::{Profile, Route};
 use ctkeeper_netlink::DumpFilter;
 
 use super::router::Router;
@@ -43,8 +43,8 @@ impl Router {
         let played = running.into_iter().map(|one| (one.actors.place(), one.sequence)).collect();
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
         let profile = profile_of(&release);
-        let translates = self.translates;
-        Ok(Transcript { release, profile, settings, translates, played, events })
+        let treatments = self.treatments.clone();
+        Ok(Transcript { release, profile, settings, treatments, played, events })
     }
 
     fn run(&mut self, sequence: &Sequence) -> Running {
@@ -119,8 +119,12 @@ impl Recording<'_> {
             parts.reverse();
         }
         let at = Instant::now();
+        let route = one.sequence.treatment.route(packet.from);
         for part in &parts {
-            self.router.devices.arrive(packet.from, part)?;
+            match route {
+                Route::Output => self.router.own.send(part)?,
+                _ => self.router.devices.arrive(packet.from, part)?,
+            }
         }
         let out = self.router.devices.left()?;
         for Out { side, bytes } in &out {
@@ -129,7 +133,7 @@ impl Recording<'_> {
             }
         }
         let (step, from) = (one.next as u32, packet.from);
-        self.note(at, What::Packet(Sent { sequence: number, step, from, datagram, out }));
+        self.note(at, What::Packet(Sent { sequence: number, step, from, route, datagram, out }));
         Ok(())
     }
 

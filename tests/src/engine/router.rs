@@ -6,15 +6,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use ctkeeper_differential::addresses::{Place, networks, translated};
+use ctkeeper_differential::addresses::{Place, network, networks, translated};
 use ctkeeper_differential::ground::{self, INTERFACES};
-use ctkeeper_differential::sequence::{Side, Treatment};
+use ctkeeper_differential::sequence::{Host, Side, Treatment};
 use ctkeeper_engine::Settings;
 use ctkeeper_flow::{Family, Statistics};
 use ctkeeper_lab::Namespace;
 use ctkeeper_netlink::Conntrack;
 
 use super::devices::Devices;
+use super::own::Own;
 
 /// Forwarding between two interfaces that are files.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ pub struct Router {
     pub(super) devices: Devices,
     pub(super) table: Conntrack,
     pub(super) settings: Settings,
-    pub(super) translates: bool,
+    pub(super) treatments: Vec<Treatment>,
+    pub(super) own: Own,
     pub(super) clock: Instant,
     /// Next free place of each network.
     next: BTreeMap<(Family, Treatment), u16>,
@@ -55,11 +57,13 @@ impl Router {
         lay_routes(&namespace)?;
         namespace.nft(&ground::rules(treatments))?;
         let table = namespace.conntrack()?;
+        let own = namespace.enter(Own::open)??;
         let mut router = Self {
             devices,
             table,
+            own,
             settings: settings.clone(),
-            translates: treatments.iter().any(|treatment| treatment.translates()),
+            treatments: treatments.to_vec(),
             clock: Instant::now(),
             next: BTreeMap::new(),
             before: Statistics::default(),
@@ -108,6 +112,10 @@ fn lay_routes(namespace: &Namespace) -> anyhow::Result<()> {
         }
     }
     for (family, prefix) in [(Family::Ipv4, 32), (Family::Ipv6, 128)] {
+        let network = network(family, Treatment::Local, Host::Server);
+        lines.push(format!("route add local {network} dev lo"));
+        let address = translated(family, Treatment::Redirect, Side::Server);
+        lines.push(format!("address add {address}/{prefix} dev {}", INTERFACES[0]));
         let address = translated(family, Treatment::Masquerade, Side::Client);
         lines.push(format!("address add {address}/{prefix} dev {}", INTERFACES[1]));
     }

@@ -30,7 +30,8 @@ fn datagram(dice: &mut Dice, lite: bool) -> Datagram {
     let payload = dice.choose(&[0, 1, 8, 40, 500]);
     let odd: &[u16] = if lite { &[8, 9, 20, 7, 1, 600] } else { &[0, 7, 8, 9, 600] };
     let length = dice.one_in(6).then(|| dice.choose(odd));
-    Datagram { payload, length, without_checksum: dice.one_in(8) }
+    let as_udp = lite && !dice.one_in(5);
+    Datagram { payload, length, without_checksum: dice.one_in(8), as_udp }
 }
 
 /// Questions and answers by ICMP or ICMPv6, of every type.
@@ -108,7 +109,7 @@ fn carried(dice: &mut Dice, echo: bool, from: Side, family: Family) -> Transport
             window: 1000,
             ..Segment::default()
         }),
-        1 => Transport::Udplite(Datagram { payload: 30, ..Datagram::default() }),
+        1 => Transport::Udplite(Datagram { payload: 30, as_udp: true, ..Datagram::default() }),
         2 => Transport::Other { protocol: 50, payload: vec![1; 40] },
         _ => Transport::Udp(Datagram { payload: 30, ..Datagram::default() }),
     }

@@ -221,6 +221,10 @@ enum Number {
     Plain(u32),
 }
 
+/// How far behind an acknowledgement may be, at the least (`MAXACKWINCONST`,
+/// `nf_conntrack_proto_tcp.c`, Linux 6.12).
+const ACK_WINDOW: u32 = 66_000;
+
 const NUMBERS: [Number; 16] = [
     Number::Off(0),
     Number::Off(1),
@@ -241,6 +245,14 @@ const NUMBERS: [Number; 16] = [
 ];
 
 impl Number {
+    /// The place of an acknowledgement, which may be further behind than a window.
+    fn acknowledged(self, right: u32, width: u32) -> u32 {
+        match self {
+            Self::Floor(_) => self.place(right, width.max(ACK_WINDOW)),
+            _ => self.place(right, width),
+        }
+    }
+
     /// `width` is the window in which the number moves.
     const fn place(self, right: u32, width: u32) -> u32 {
         match self {
@@ -270,7 +282,8 @@ const ODD: [u8; 12] = [
 ];
 
 /// How many probes [`probe`] knows.
-pub(super) const PROBES: u64 = (STATES.len() * 2 * KINDS.len() * NUMBERS.len() * NUMBERS.len()) as u64;
+pub(super) const PROBES: u64 =
+    (STATES.len() * 2 * KINDS.len() * NUMBERS.len() * NUMBERS.len()) as u64;
 
 /// A connection in some state meets a segment of some kind; then its life goes on.
 ///
@@ -292,7 +305,7 @@ pub(super) fn probe(number: u64, dice: &mut Dice) -> (String, Vec<Step>) {
     segment.sequence = sequence.place(segment.sequence, window(&talk, from.other()));
     if kind & flag::ACK != 0 {
         let right = segment.acknowledgement;
-        segment.acknowledgement = acknowledgement.place(right, window(&talk, from));
+        segment.acknowledgement = acknowledgement.acknowledged(right, window(&talk, from));
     }
     talk.push(from, segment);
     live_on(&mut talk, dice);
@@ -343,6 +356,14 @@ fn live_on(talk: &mut Talk, dice: &mut Dice) {
 pub(super) fn session(dice: &mut Dice, timed: bool) -> Vec<Step> {
     let mut talk = Talk::new(dice);
     let (client, server) = (Side::Client, Side::Server);
+    if timed && dice.one_in(3) {
+        // Nobody answers for a while.
+        for slots in [1, 1] {
+            let syn = talk.segment(client, SYN, 0);
+            talk.push(client, syn);
+            talk.pause(slots);
+        }
+    }
     open(&mut talk, dice);
     for _ in 0..dice.within(0..=8) {
         if timed && dice.one_in(3) {
@@ -506,7 +527,20 @@ fn transfer(talk: &mut Talk, dice: &mut Dice) {
 fn close(talk: &mut Talk, dice: &mut Dice) {
     let closer = dice.choose(&SIDES);
     let other = closer.other();
-    match dice.within(0..=6) {
+    match dice.within(0..=7) {
+        7 => {
+            // The last FIN is not acknowledged; the client begins anew and is challenged.
+            talk.say(closer, FIN, 0);
+            talk.say(other, FIN, 0);
+            let mut syn = talk.segment(Side::Client, SYN, 0);
+            syn.sequence = syn.sequence.wrapping_add(dice.within(1..=100_000));
+            talk.push(Side::Client, syn.clone());
+            talk.say(Side::Server, ACK, 0);
+            let mut reset = talk.segment(Side::Client, RST, 0);
+            reset.sequence = talk.ends[0].next;
+            talk.push(Side::Client, reset);
+            talk.push(Side::Client, syn);
+        }
         0 => {
             // Half of it stays open for a while.
             talk.say(closer, FIN, 0);
@@ -595,7 +629,7 @@ fn stumble(talk: &mut Talk, dice: &mut Dice) {
     let (sequence, acknowledgement) = (near(dice), near(dice));
     segment.sequence = sequence.place(segment.sequence, window(talk, from.other()));
     let right = talk.ends[from.other() as usize].next;
-    segment.acknowledgement = acknowledgement.place(right, window(talk, from));
+    segment.acknowledgement = acknowledgement.acknowledged(right, window(talk, from));
     segment.window = dice.choose(&[segment.window, segment.window, 0, 1, 65_535]);
     if flags & SYN == 0 && dice.one_in(4) {
         let edge = segment.acknowledgement.wrapping_add(dice.within(0..=300));

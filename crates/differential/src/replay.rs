@@ -1,0 +1,229 @@
+//! A transcript gone through again by the engine, and where the two disagree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ctkeeper_engine::rules::Rules;
+use ctkeeper_engine::{
+    Config, Coverage, Engine, Mode, OutOfMemory, Outcome, Packet, Route, Time, Verdict,
+};
+use ctkeeper_flow::{Statistic, Statistics};
+
+use crate::addresses::Place;
+use crate::aliases::Aliases;
+use crate::compare::{self, Key};
+use crate::ground::{engine_rules, interface};
+use crate::sequence::{self, Step};
+use crate::transcript::{Sent, Transcript, What};
+
+/// Where kernel and engine disagree for the first time about a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// Place of the sequence in [`Transcript::played`]; none for what concerns them all.
+    pub sequence: Option<u32>,
+    /// The step that had been played last.
+    pub step: u32,
+    /// What each says.
+    pub text: String,
+}
+
+/// How a replay went.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The first disagreement about each sequence.
+    pub disagreements: Vec<Disagreement>,
+    /// Packets that were compared.
+    pub packets: u64,
+    /// Tables that were compared.
+    pub tables: u64,
+    /// Entries of all of them.
+    pub entries: u64,
+    /// What the engine's trackers met.
+    pub coverage: Coverage,
+}
+
+/// Goes through a transcript with a fresh engine.
+///
+/// # Errors
+/// No memory for the engine.
+pub fn replay(transcript: &Transcript, mode: Mode) -> Result<Report, OutOfMemory> {
+    let mut replay = Replay::new(transcript, mode)?;
+    for event in &transcript.events {
+        let now = Time(event.at);
+        match &event.what {
+            What::Packet(sent) => replay.packet(now, sent),
+            What::Settings(settings) => replay.set(settings.as_ref().clone()),
+            What::Table(flows) => replay.table(now, flows),
+            What::Statistics(statistics) => replay.statistics(statistics),
+        }
+    }
+    if let Some(coverage) = replay.engine.coverage() {
+        replay.report.coverage = coverage.clone();
+    }
+    Ok(replay.report)
+}
+
+struct Replay<'a> {
+    transcript: &'a Transcript,
+    engine: Engine,
+    rules: Rules,
+    places: BTreeMap<Place, u32>,
+    /// Steps that each sequence has played.
+    steps: Vec<u32>,
+    /// Sequences about which there is disagreement; what follows from it is not told.
+    lost: BTreeSet<u32>,
+    aliases: Aliases,
+    report: Report,
+}
+
+impl<'a> Replay<'a> {
+    fn new(transcript: &'a Transcript, mode: Mode) -> Result<Self, OutOfMemory> {
+        let config = Config {
+            mode,
+            profile: transcript.profile,
+            // Small: there are many replays, and exact mode has this many chains.
+            limit: 32_768,
+            buckets: 32_768,
+            coverage: true,
+            ..Config::default()
+        };
+        let mut engine = Engine::new(config)?;
+        engine.add_namespace(transcript.settings.clone());
+        let places = transcript.played.iter().map(|(place, _)| *place).zip(0..).collect();
+        Ok(Self {
+            transcript,
+            engine,
+            rules: engine_rules(&transcript.treatments),
+            places,
+            steps: vec![0; transcript.played.len()],
+            lost: BTreeSet::new(),
+            aliases: Aliases::default(),
+            report: Report::default(),
+        })
+    }
+
+    fn packet(&mut self, now: Time, sent: &Sent) {
+        self.report.packets += 1;
+        if let Some(step) = self.steps.get_mut(sent.sequence as usize) {
+            *step = sent.step;
+        }
+        let aliased = self.aliases.to_engine(sent);
+        let packet = Packet {
+            bytes: aliased.as_ref().unwrap_or(&sent.datagram),
+            namespace: 0,
+            route: sent.route,
+            input: if sent.route == Route::Output { 0 } else { interface(sent.from) },
+            output: if sent.route == Route::Input { 0 } else { interface(sent.from.other()) },
+            mark: 0,
+            checksum_verified: aliased.is_some() && !self.has_wrong_checksum(sent),
+        };
+        let outcome = self.engine.packet(now, &packet, &mut self.rules);
+        if let Err(text) = self.compare(now, sent, &outcome) {
+            self.disagree(Some(sent.sequence), text);
+        }
+    }
+
+    fn has_wrong_checksum(&self, sent: &Sent) -> bool {
+        self.sent_by(sent).is_some_and(|packet| packet.defects.checksum)
+    }
+
+    /// What the sequence says of a packet.
+    fn sent_by(&self, sent: &Sent) -> Option<&'a sequence::Packet> {
+        let (_, sequence) = self.transcript.played.get(sent.sequence as usize)?;
+        match sequence.steps.get(sent.step as usize)? {
+            Step::Send(packet) => Some(packet),
+            Step::Pause(_) => None,
+        }
+    }
+
+    fn compare(&mut self, now: Time, sent: &Sent, outcome: &Outcome) -> Result<(), String> {
+        let flow = outcome.connection.and_then(|handle| self.engine.connection(now, handle));
+        let told = compare::Told { outcome, flow: flow.as_ref() };
+        if sent.out.is_empty() && told.stays_here(sent) {
+            return Ok(());
+        }
+        compare::class(sent, told)?;
+        if outcome.verdict == Verdict::Accept {
+            self.aliases.learn(sent, told);
+            compare::ends(sent, told, &self.aliases)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, settings: ctkeeper_engine::Settings) {
+        if let Some(current) = self.engine.settings_mut(0) {
+            *current = settings;
+        }
+    }
+
+    fn table(&mut self, now: Time, kernel: &[ctkeeper_flow::Flow]) {
+        self.report.tables += 1;
+        self.report.entries += kernel.len() as u64;
+        let mut ours: BTreeMap<Key, _> = BTreeMap::new();
+        let mut doubled = Vec::new();
+        for (_, flow) in self.engine.connections(now) {
+            let flow = self.aliases.as_the_kernel(flow);
+            if let Some(double) = ours.insert(Key::of(&flow), flow) {
+                doubled.push(double);
+            }
+        }
+        for flow in doubled {
+            self.disagree_about(&flow, "the engine has it twice".to_owned());
+        }
+        for theirs in kernel {
+            match ours.remove(&Key::of(theirs)) {
+                None if theirs.timeout == Some(0) => {}
+                None => {
+                    let text = format!("the kernel alone has {}", compare::brief(theirs));
+                    self.disagree_about(theirs, text);
+                }
+                Some(ours) => {
+                    if let Err(text) = compare::flows(theirs, &ours) {
+                        self.disagree_about(theirs, text);
+                    }
+                }
+            }
+        }
+        for flow in ours.into_values().filter(|flow| flow.timeout != Some(0)) {
+            let text = format!("the engine alone has {}", compare::brief(&flow));
+            self.disagree_about(&flow, text);
+        }
+    }
+
+    fn statistics(&mut self, kernel: &Statistics) {
+        if !self.lost.is_empty() {
+            return;
+        }
+        let ours = self.engine.statistics(0);
+        const COMPARED: [Statistic; 6] = [
+            Statistic::Invalid,
+            Statistic::Drop,
+            Statistic::InsertFailed,
+            Statistic::ClashResolve,
+            Statistic::EarlyDrop,
+            Statistic::Error,
+        ];
+        for statistic in COMPARED {
+            // The error counter was taken out of newer kernels.
+            let Some(theirs) = kernel.get(statistic) else { continue };
+            let ours = ours.value(statistic);
+            if theirs != ours {
+                let name = statistic.name();
+                self.disagree(None, format!("statistic {name}: kernel {theirs}, engine {ours}"));
+            }
+        }
+    }
+
+    fn disagree_about(&mut self, flow: &ctkeeper_flow::Flow, text: String) {
+        let place = Place::of_tuple(&flow.original).or_else(|| Place::of_tuple(&flow.reply));
+        let sequence = place.and_then(|place| self.places.get(&place).copied());
+        self.disagree(sequence, text);
+    }
+
+    fn disagree(&mut self, sequence: Option<u32>, text: String) {
+        if sequence.is_some_and(|sequence| !self.lost.insert(sequence)) {
+            return;
+        }
+        let step = sequence.and_then(|s| self.steps.get(s as usize)).copied().unwrap_or(0);
+        self.report.disagreements.push(Disagreement { sequence, step, text });
+    }
+}
