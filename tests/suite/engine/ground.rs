@@ -13,7 +13,7 @@ use ctkeeper_flow::Family;
 use ctkeeper_tests::engine::{Detail, Router};
 
 const DATAGRAM: Transport =
-    Transport::Udp(Datagram { payload: 64, length: None, without_checksum: false });
+    Transport::Udp(Datagram { payload: 64, length: None, without_checksum: false, as_udp: false });
 
 fn exchange(family: Family, treatment: Treatment, sides: &[Side]) -> Sequence {
     let conversation = Conversation::ports(4000, 53);

@@ -7,6 +7,7 @@
 //! outlives reboots, packets over loopback. Stands in: a script for systemd as PID 1, which runs
 //! these programs in the order of their units.
 
+mod engine;
 mod fix;
 mod matrix;
 mod namespaces;
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
         Case { name: "6.12/matrix", needs: LINUX_6_12, run: matrix::on_6_12 },
         Case { name: "6.1/seed", needs: LINUX_6_1, run: seed::on_6_1 },
         Case { name: "6.1/fix", needs: LINUX_6_1, run: fix::on_6_1 },
+        Case { name: "6.12/engine", needs: LINUX_6_12, run: engine::on_6_12 },
+        Case { name: "6.1/engine", needs: LINUX_6_1, run: engine::on_6_1 },
         Case { name: "6.12/walls", needs: LINUX_6_12, run: wall::on_6_12 },
         Case { name: "6.1/walls", needs: LINUX_6_1, run: wall::on_6_1 },
         Case { name: "6.12/namespaces", needs: LINUX_6_12, run: namespaces::on_6_12 },

@@ -139,10 +139,12 @@ pub fn fetch() -> anyhow::Result<()> {
     cache.provide(&Request { name: "qemu", wanted: &[QEMU], packages })
 }
 
-/// Builds what runs in the guests: ctkeeper, and the load that tests make there.
-pub fn build_programs() -> anyhow::Result<[PathBuf; 2]> {
-    let packages = ["--package", "ctkeeper", "--package", "ctkeeper-tests"];
-    let arguments = [packages.as_slice(), &["--bin", "ctkeeper", "--bin", "guest-load", "--quiet"]];
-    let folder = build::build_static(&store().join("build"), &arguments.concat())?;
-    Ok(["ctkeeper", "guest-load"].map(|name| folder.join("debug").join(name)))
+/// Builds what runs in the guests: ctkeeper, the load that tests make there, and what plays packet
+/// sequences.
+pub fn build_programs() -> anyhow::Result<[PathBuf; 3]> {
+    const PROGRAMS: [&str; 3] = ["ctkeeper", "guest-load", "engine-differential"];
+    let mut arguments = vec!["--package", "ctkeeper", "--package", "ctkeeper-tests", "--quiet"];
+    arguments.extend(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
+    let folder = build::build_static(&store().join("build"), &arguments)?;
+    Ok(PROGRAMS.map(|name| folder.join("debug").join(name)))
 }
