@@ -58,12 +58,15 @@ pub(crate) fn packet(
     segment: TcpSegment<'_>,
     shift: i32,
 ) -> Judgement {
+    if context.verify && is_corrupt(datagram) {
+        return Judgement::Invalid(Reason::TcpChecksum);
+    }
     if is_steady(context, entry, segment) && window::keep_steady(context, window, segment, shift) {
         window.last_index = Kind::Ack as u8;
         let life = life(context, window, Kind::Ack, state::ESTABLISHED);
         return Judgement::Refresh(Ticks::from_seconds(life));
     }
-    judge(context, entry, window, datagram, segment, shift)
+    judge(context, entry, window, segment, shift)
 }
 
 /// Whether the segment is one of the many that make up nearly all traffic: ACK or data of an
@@ -75,23 +78,18 @@ fn is_steady(context: &Context<'_>, entry: &Entry, segment: TcpSegment<'_>) -> b
     entry.state == state::ESTABLISHED
         && entry.status & STATUS == STATUS
         && segment.flags & !(flag::PSH | flag::ECE | flag::CWR) == flag::ACK
-        && !context.verify
         && context.coverage.is_none()
 }
 
-/// Judges any segment.
+/// Judges any segment whose checksum is not to be doubted.
 #[inline(never)]
 fn judge(
     context: &mut Context<'_>,
     entry: &mut Entry,
     window: &mut TcpWindow,
-    datagram: &Datagram<'_>,
     segment: TcpSegment<'_>,
     shift: i32,
 ) -> Judgement {
-    if context.verify && is_corrupt(datagram) {
-        return Judgement::Invalid(Reason::TcpChecksum);
-    }
     if !segment.flags_make_sense() {
         return Judgement::Invalid(Reason::TcpFlags);
     }
