@@ -113,6 +113,24 @@ impl Engine {
     fn walk_with<R: Ruleset + ?Sized>(
         &mut self,
         walk: &mut Walk<'_>,
+        tracked: Tracked,
+        rules: &mut R,
+    ) -> Outcome {
+        let entry = self.table.arena.entry(tracked.line);
+        let is_plain = entry.has(Status::CONFIRMED)
+            && entry.flags & (flag::MASQUERADED | flag::HELPED) == 0
+            && tracked.class != Class::Related;
+        if is_plain && !rules.asks(Stage::Tracked) && !rules.asks(Stage::Filter) {
+            return self.confirm(walk.now, tracked);
+        }
+        self.walk_through(walk, tracked, rules)
+    }
+
+    /// The same with a stop at each hook.
+    #[inline(never)]
+    fn walk_through<R: Ruleset + ?Sized>(
+        &mut self,
+        walk: &mut Walk<'_>,
         mut tracked: Tracked,
         rules: &mut R,
     ) -> Outcome {
@@ -123,7 +141,6 @@ impl Engine {
         }
     }
 
-    #[inline]
     fn pass<R: Ruleset + ?Sized>(
         &mut self,
         walk: &mut Walk<'_>,
@@ -247,7 +264,6 @@ impl Engine {
         }
     }
 
-    #[inline]
     fn read_along(&mut self, walk: &Walk<'_>, tracked: Tracked) -> Result<(), Stopped> {
         if self.table.arena.entry(tracked.line).flags & flag::HELPED == 0 {
             return Ok(());
@@ -272,7 +288,6 @@ fn ask_before_tracking<R: Ruleset + ?Sized>(walk: &mut Walk<'_>, rules: &mut R) 
 /// Translation on the way (`nf_nat_inet_fn`, `nf_nat_ipv4_fn` and `nf_nat_ipv6_fn`, Linux 6.12).
 impl Engine {
     /// What happens to one end of a connection at the hook where it is translated.
-    #[inline]
     fn translate_end<R: Ruleset + ?Sized>(
         &mut self,
         walk: &Walk<'_>,
