@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ctkeeper_engine::packet::Datagram;
 use ctkeeper_engine::rules::Rules;
 use ctkeeper_engine::{
     Class, Config, Engine, Handle, Mode, Outcome, Packet, Reason, Route, Time, Tuple, Verdict,
@@ -36,6 +37,9 @@ pub(crate) fn run(input: &mut Input<'_>) {
     };
     let mut one = Trial::new(&scene, scene.config.clone());
     let mut two = Trial::new(&scene, Config { mode: other, ..scene.config.clone() });
+    if tells() {
+        println!("{:#?}\n{:#?}\n{:#?}", scene.config, scene.settings, scene.rules);
+    }
     // Ports are drawn at random, and each mode draws for itself.
     let mut comparable = (0..NAMESPACES).all(|namespace| !one.translates(namespace));
     let mut world = World::new();
@@ -59,8 +63,13 @@ pub(crate) fn run(input: &mut Input<'_>) {
             _ => world.say(input, |handle| one.reply_of(now, handle)),
         };
         let packet = address(&said.bytes, input);
-        last = now;
+        if packet.namespace < NAMESPACES {
+            last = now;
+        }
         let (first, second) = (one.packet(now, &packet), two.packet(now, &packet));
+        if tells() {
+            tell(now, &packet, &first, &second);
+        }
         if let Some(talk) = said.talk {
             world.became(talk, first.connection);
         }
@@ -73,9 +82,25 @@ pub(crate) fn run(input: &mut Input<'_>) {
     two.look_around(now);
 }
 
+/// Whether packets and what became of them are printed.
+fn tells() -> bool {
+    std::env::var_os("CTKEEPER_FUZZ_TELL").is_some()
+}
+
+fn tell(now: Time, packet: &Packet<'_>, first: &Outcome, second: &Outcome) {
+    let tuple = Datagram::parse(packet.bytes).and_then(|datagram| datagram.tuple());
+    let tuple = tuple.map(|tuple| ctkeeper_flow::Tuple::from(tuple).to_string());
+    let millis = now.0 / 1_000_000;
+    println!("{millis} {tuple:?} {:?} namespace {}", packet.route, packet.namespace);
+    println!("  {first:?}\n  {second:?}");
+}
+
 /// What callers do between packets.
 fn aside(trials: &mut [&mut Trial; 2], world: &mut World, now: Time, input: &mut Input<'_>) {
     let (action, detail) = (input.byte() % 8, input.byte());
+    if tells() {
+        println!("{} aside {action} {detail}", now.0 / 1_000_000);
+    }
     for trial in trials {
         match action {
             0..3 => trial.look_around(now),
@@ -84,7 +109,9 @@ fn aside(trials: &mut [&mut Trial; 2], world: &mut World, now: Time, input: &mut
                 trial.replace_by_its_image(now);
                 world.forget_handles();
             }
-            6 => image::restore_damaged(&trial.engine, now, detail),
+            // Dear, so not often.
+            6 if detail & 3 == 0 => image::restore_damaged(&trial.engine, now, detail),
+            6 => {}
             _ => trial.set(detail),
         }
     }

@@ -8,20 +8,6 @@ use anyhow::{Context, bail, ensure};
 
 use crate::build::{cargo, workspace};
 
-/// What libFuzzer finds its way by. These are what the compiler's own flag for coverage, which only
-/// nightly toolchains take, stands for.
-const COUNTERS: [&str; 9] = [
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=4",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-    "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Ccodegen-units=1",
-    "-Cdebug-assertions",
-    "-Coverflow-checks",
-    "--cfg=fuzzing",
-];
-
 /// Fuzzes for so many minutes on so many cores, then says which lines the inputs reach, all those
 /// kept from earlier runs among them.
 ///
@@ -61,8 +47,12 @@ impl Folders {
     }
 
     fn fuzz(&self, minutes: u32, cores: usize) -> anyhow::Result<()> {
-        let features = ["--features", "libfuzzer"];
-        let program = self.build("fuzz", &features, "instrumented", &COUNTERS.join(" "))?;
+        let mut build = self.build("fuzz", "instrumented");
+        build.args(["--features", "libfuzzer"]);
+        build.env("RUSTC_WORKSPACE_WRAPPER", workspace().join("fuzz/instrument"));
+        build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
+        build.env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
+        let program = self.built("fuzz", "instrumented", build)?;
         let mut command = Command::new(program);
         command.arg(format!("-fork={cores}")).arg(format!("-max_total_time={}", minutes * 60));
         command.args(["-max_len=4096", "-timeout=10", "-print_final_stats=1"]);
@@ -75,7 +65,9 @@ impl Folders {
 
     /// Runs all inputs once and prints which of the engine's lines they reach.
     fn report(&self) -> anyhow::Result<()> {
-        let program = self.build("replay", &[], "covered", "-Cinstrument-coverage")?;
+        let mut build = self.build("replay", "covered");
+        build.env("RUSTFLAGS", "-Cinstrument-coverage");
+        let program = self.built("replay", "covered", build)?;
         let profile = self.target.join("replay.profraw");
         let mut command = Command::new(&program);
         command.args([&self.corpus, &self.cases]).env("LLVM_PROFILE_FILE", &profile);
@@ -92,22 +84,20 @@ impl Folders {
         Ok(())
     }
 
-    fn build(
-        &self,
-        binary: &str,
-        arguments: &[&str],
-        folder: &str,
-        flags: &str,
-    ) -> anyhow::Result<PathBuf> {
-        let folder = self.target.join(folder);
+    /// A build of one binary into a folder of its own.
+    fn build(&self, binary: &str, folder: &str) -> Command {
         let mut command = cargo();
-        // Naming the target keeps the flags away from build scripts.
+        // Naming the target keeps flags away from build scripts.
         command.args(["build", "--release", "--package", "ctkeeper-fuzz", "--bin", binary]);
-        command.args(arguments).args(["--target", &self.triple]).arg("--target-dir").arg(&folder);
-        command.env("RUSTFLAGS", flags).env("CARGO_PROFILE_RELEASE_LTO", "off");
-        let status = command.status().context("running cargo build")?;
+        command.args(["--target", &self.triple, "--target-dir"]).arg(self.target.join(folder));
+        command.env("CARGO_PROFILE_RELEASE_LTO", "off");
+        command
+    }
+
+    fn built(&self, binary: &str, folder: &str, mut build: Command) -> anyhow::Result<PathBuf> {
+        let status = build.status().context("running cargo build")?;
         ensure!(status.success(), "building {binary} failed; libFuzzer needs a C++ compiler");
-        Ok(folder.join(&self.triple).join("release").join(binary))
+        Ok(self.target.join(folder).join(&self.triple).join("release").join(binary))
     }
 }
 

@@ -1,4 +1,5 @@
 //! Runs every input of some folders once: `cargo xtask fuzz` counts by it which lines were reached.
+//! With `CTKEEPER_FUZZ_TELL` set it prints each packet and what became of it.
 
 use std::fs;
 use std::path::PathBuf;
