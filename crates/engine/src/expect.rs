@@ -180,11 +180,6 @@ impl Expectations {
         self.held.get(usize::from(namespace)).copied().unwrap_or_default()
     }
 
-    /// What has happened in a namespace.
-    pub(crate) fn counts(&self, namespace: u16) -> Counts {
-        self.counts.get(usize::from(namespace)).copied().unwrap_or_default()
-    }
-
     /// All that are awaited in a namespace.
     pub(crate) fn of_namespace(
         &self,
@@ -266,14 +261,6 @@ impl Expectations {
                 self.unlink(place);
             }
         }
-    }
-
-    /// Forgets one by its id; `false` where there is none.
-    pub(crate) fn remove(&mut self, id: u32) -> bool {
-        let of_id = |place: &Option<Expectation>| place.is_some_and(|one| one.id == id);
-        let Some(place) = self.places.iter().position(of_id) else { return false };
-        self.unlink(place as u32);
-        true
     }
 
     /// Removes what the announcement replaces.

@@ -21,6 +21,7 @@ use crate::expect::{Expectations, Origin};
 use crate::outcome::{Class, Handle, Verdict};
 use crate::packet::Datagram;
 use crate::time::Ticks;
+pub use crate::track::gre::CallExists;
 use crate::tuple::Tuple;
 pub use ftp::Ftp;
 
@@ -118,12 +119,7 @@ impl Helpers {
         Some(number)
     }
 
-    /// The number of a helper.
-    pub(crate) fn number_of(&self, name: &str) -> Option<u16> {
-        let place = self.list.iter().position(|helper| helper.name() == name)?;
-        u16::try_from(place + 1).ok()
-    }
-
+    /// The helper of a number.
     pub(crate) fn by_number(&self, number: u16) -> Option<&dyn Helper> {
         let place = usize::from(number).checked_sub(1)?;
         self.list.get(place).map(AsRef::as_ref)
@@ -150,11 +146,6 @@ impl Helpers {
             helper.adopt(memory);
         }
         true
-    }
-
-    /// The number of a connection's helper.
-    pub(crate) fn of(&self, master: Handle) -> Option<u16> {
-        self.connections.get(&key(master)).map(|&(number, _)| number)
     }
 
     /// The number of a connection's helper and what it keeps of the connection.
@@ -284,7 +275,7 @@ mod tests {
     fn only_connections_that_have_a_helper_are_read() {
         let (mut helpers, mut table) = (Helpers::default(), Expectations::new(4));
         let number = helpers.add(Box::new(Echo)).unwrap();
-        assert_eq!((number, helpers.number_of("echo"), helpers.number_of("?")), (1, Some(1), None));
+        assert_eq!((number, helpers.by_number(1).map(Helper::name)), (1, Some("echo")));
         assert_eq!(inspect(&mut helpers, &mut table, &[9]), Verdict::Accept);
         assert_eq!(table.held(0), 0);
         assert!(!helpers.assign(MASTER, 0, protocol::UDP));
@@ -292,11 +283,12 @@ mod tests {
         assert!(!helpers.assign(MASTER, number, protocol::TCP));
         assert!(helpers.assign(MASTER, number, protocol::UDP));
         assert_eq!(inspect(&mut helpers, &mut table, &[9]), Verdict::Accept);
-        assert_eq!((table.held(0), helpers.of(MASTER)), (1, Some(number)));
+        assert_eq!(table.held(0), 1);
         let expected = table.of_namespace(0, Ticks(149)).next().unwrap();
         assert_eq!((expected.origin, expected.announcement.tuple.destination), (SUBJECT.origin, 1));
         helpers.forget(MASTER);
-        assert_eq!(helpers.of(MASTER), None);
+        inspect(&mut helpers, &mut table, &[10]);
+        assert_eq!(table.held(0), 1, "nobody reads any more");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use ctkeeper_flow::{Direction, Expectation, Family, Status};
 use crate::engine::{Engine, Tracked};
 use crate::entry::flag;
 use crate::expect::{self, Expectations, Origin};
-use crate::helper::{Announcement, Helper, Helpers, Policy, Refused, Sight, Subject};
+use crate::helper::{Announcement, CallExists, Helper, Helpers, Policy, Refused, Sight, Subject};
 use crate::outcome::{Class, Handle, Verdict};
 use crate::packet::Datagram;
 use crate::table::{Place, Table};
@@ -70,6 +70,29 @@ impl Engine {
         self.table.arena.entry_mut(line).flags |= flag::HELPED;
         let expectations = &mut self.table.related.expectations;
         expectations.expect(Ticks::at(now), origin, announcement, policy).map(Some)
+    }
+
+    /// Notes a PPTP call on behalf of its control connection; whether that lives.
+    ///
+    /// GRE of PPTP carries the call id of its receiver only. `call` is the tuple of what goes in
+    /// `direction` of the call, the receiver's id as its destination's and the sender's as its
+    /// source's: with both directions noted, the two are one connection
+    /// (`nf_ct_gre_keymap_add`, `nf_conntrack_proto_gre.c`, Linux 6.12).
+    ///
+    /// # Errors
+    /// [`CallExists`].
+    pub fn note_call(
+        &mut self,
+        master: Handle,
+        direction: Direction,
+        call: Tuple,
+    ) -> Result<bool, CallExists> {
+        let Some(line) = self.table.resolve(master) else { return Ok(false) };
+        let entry = self.table.arena.entry_mut(line);
+        let namespace = usize::from(entry.namespace);
+        // Whoever ends takes its calls along if this says that there are any.
+        entry.flags |= flag::HELPED;
+        self.table.namespaces[namespace].calls.add(master, direction, call).map(|()| true)
     }
 
     /// The connections that are expected in a namespace.
@@ -169,6 +192,8 @@ impl Table {
     #[cold]
     pub(crate) fn forget_related(&mut self, line: u32) {
         let handle = self.handle(line);
+        let namespace = usize::from(self.arena.entry(line).namespace);
+        self.namespaces[namespace].calls.remove(handle);
         self.related.helpers.forget(handle);
         self.related.expectations.remove_of(handle);
     }

@@ -45,9 +45,10 @@ struct Call {
     tuple: Tuple,
 }
 
-/// A control connection announced a second call in the same direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CallExists;
+/// A control connection announced a second call in the same direction (`EEXIST`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection has announced another call in this direction")]
+pub struct CallExists;
 
 impl KeyMap {
     /// Puts the sender's call id into the tuple of a GRE packet, whose source key is 0 else
@@ -84,11 +85,6 @@ impl KeyMap {
     /// Forgets the calls of a control connection (`nf_ct_gre_keymap_destroy`).
     pub(crate) fn remove(&mut self, master: Handle) {
         self.calls.retain(|call| call.master != master);
-    }
-
-    /// Whether no call is known.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.calls.is_empty()
     }
 }
 
@@ -152,6 +148,6 @@ mod tests {
         keys.complete(&mut unknown);
         assert_eq!(unknown.source_id, 0);
         keys.remove(master);
-        assert!(keys.is_empty());
+        assert!(keys.calls.is_empty());
     }
 }
