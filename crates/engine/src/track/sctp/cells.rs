@@ -5,7 +5,6 @@ use ctkeeper_flow::{Direction, SctpState};
 
 use super::kind;
 
-const NO: u8 = SctpState::None.number();
 const CL: u8 = SctpState::Closed.number();
 const CW: u8 = SctpState::CookieWait.number();
 const CE: u8 = SctpState::CookieEchoed.number();
@@ -19,7 +18,7 @@ const IV: u8 = u8::MAX;
 
 const STATES: usize = 9;
 
-/// By row of the chunk, then by the state before it: NO CL CW CE ES SS SR SA HS.
+/// By row of the chunk, then by the state before it: none, CL CW CE ES SS SR SA HS.
 type Cells = [[u8; STATES]; 11];
 
 const ORIGINAL: Cells = [
