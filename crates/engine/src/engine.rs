@@ -182,6 +182,22 @@ impl Engine {
         self.collect(now, budget);
     }
 
+    /// Ends every expired connection, as whoever lists the kernel's table does in passing, in
+    /// whatever namespace (`ctnetlink_dump_table`, Linux 6.12); how many.
+    pub fn end_expired(&mut self, now: Time) -> usize {
+        let now = Ticks::at(now);
+        let mut expired = Vec::new();
+        self.table.arena.scan(0, usize::MAX, |line, entry| {
+            if entry.flags & flag::LISTED != 0 && entry.is_expired(now) {
+                expired.push(line);
+            }
+        });
+        for line in &expired {
+            self.table.end(now, *line);
+        }
+        expired.len()
+    }
+
     /// How long the connection had been expired that the collector ended latest of all.
     pub const fn longest_overdue(&self) -> Ticks {
         Ticks(self.table.latest)

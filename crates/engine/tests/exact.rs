@@ -151,3 +151,16 @@ fn the_count_lags_behind_the_listing() {
     let first = counted.iter().position(|count| *count < 500).unwrap();
     assert_eq!(counted[first..].iter().filter(|count| **count > 0).count(), 0, "within a second");
 }
+
+/// A listing frees what has expired, so that the count is right behind it.
+#[test]
+fn whoever_lists_ends_what_has_expired() {
+    let mut host = Host::new(1000, 1024, 6);
+    for port in 0..100 {
+        host.send(if port < 60 { 0 } else { 20_000 }, &udp((1, port), SERVER));
+    }
+    assert_eq!(host.engine.end_expired(Time::from_seconds(29)), 0);
+    assert_eq!(host.engine.count(0), 100);
+    assert_eq!(host.engine.end_expired(Time::from_seconds(30)), 60);
+    assert_eq!(host.engine.count(0), 40);
+}
