@@ -2,9 +2,10 @@
 //!
 //! The kernel looks through eight chains, which hold 16 tuples on average when there are as many
 //! connections as chains, and ends all that are not assured of the first chain that has any
-//! ([`Chains::victims`](super::chains::Chains::victims) does as it does). Here as many connections
-//! are looked at, those next to the newcomer's place in the index, and the first that may go ends:
-//! a table of mostly assured connections refuses newcomers about as often as the kernel's.
+//! ([`Chains::victims`](super::chains::Chains::victims) does as it does). Here about as many
+//! connections are looked at, in whole buckets of the index here and there, and the first that may
+//! go ends: a table of mostly assured connections refuses newcomers about as often as the kernel's.
+//! Whole buckets, because the young ones, few of which are assured, stand at the end of each.
 
 use super::chains::is_evictable;
 use super::tags::Tags;
@@ -13,12 +14,16 @@ use crate::time::Ticks;
 
 /// Chains that the kernel looks through.
 const CHAINS: u64 = 8;
+/// No more buckets are looked at, were they empty.
+const MOST_BUCKETS: u32 = 64;
+/// Half of what a bucket of a full index holds.
+const HALF_A_BUCKET: usize = 4;
 
-/// The connection that goes for one with this hash, if any near it may.
+/// The connection that goes for one with this hash, if any of those that are looked at may.
 ///
 /// `buckets` is the number of chains that the kernel would have. Adds those that it meets expired
 /// to `met`.
-pub(crate) fn victim_near<'a>(
+pub(crate) fn victim<'a>(
     tags: &Tags,
     hash: u32,
     buckets: u32,
@@ -26,14 +31,36 @@ pub(crate) fn victim_near<'a>(
     (now, namespace): (Ticks, u16),
     met: &mut Vec<u32>,
 ) -> Option<u32> {
-    tags.neighbours(hash).take(looks(tags.len(), buckets)).find(|&line| {
-        let entry = entry(line);
-        if entry.is_expired(now) {
-            met.push(line);
-            return false;
+    let looks = looks(tags.len(), buckets);
+    let (mut looked, mut number) = (0, 0);
+    loop {
+        let victim = tags.bucket_mates(scattered(hash, number)).find(|&line| {
+            looked += 1;
+            let entry = entry(line);
+            if entry.is_expired(now) {
+                note(met, line);
+                return false;
+            }
+            is_evictable(entry, namespace)
+        });
+        number += 1;
+        if victim.is_some() || looked + HALF_A_BUCKET > looks || number > MOST_BUCKETS {
+            return victim;
         }
-        is_evictable(entry, namespace)
-    })
+    }
+}
+
+/// Adds a line that is not there yet: two places may share a bucket.
+fn note(lines: &mut Vec<u32>, line: u32) {
+    if !lines.contains(&line) {
+        lines.push(line);
+    }
+}
+
+/// One of many places that belong to a hash.
+const fn scattered(hash: u32, number: u32) -> u32 {
+    let mixed = (hash ^ number.wrapping_mul(0x85eb_ca6b)).wrapping_mul(0x9e37_79b1);
+    (mixed ^ mixed >> 15).wrapping_mul(0xc2b2_ae35)
 }
 
 /// Connections that the kernel looks at: of each, two tuples stand in the chains.
@@ -52,7 +79,7 @@ mod tests {
 
     const NOW: Ticks = Ticks(1000);
 
-    /// A full table of which so many in a thousand are not assured.
+    /// A full table of which the youngest, so many in a thousand, are not assured.
     fn table(dispensable: u32) -> (Tags, Vec<Entry>) {
         let mut random = Random::new(u64::from(dispensable) + 1);
         let mut tags = Tags::new(20_000).unwrap();
@@ -61,7 +88,7 @@ mod tests {
             let mut entry = Entry::new_zeroed();
             entry.deadline = 2000;
             entry.set(Status::CONFIRMED);
-            if random.below(1000) >= dispensable {
+            if line < 20_000 - 20 * dispensable {
                 entry.set(Status::ASSURED);
             }
             entry
@@ -78,7 +105,7 @@ mod tests {
             let hash = random.bits() as u32;
             let mut met = Vec::new();
             let entry = |line: u32| &entries[line as usize];
-            match victim_near(&tags, hash, 20_000, entry, (NOW, 0), &mut met) {
+            match victim(&tags, hash, 20_000, entry, (NOW, 0), &mut met) {
                 Some(line) => assert!(!entry(line).has(Status::ASSURED)),
                 None => refused += 1,
             }
@@ -106,7 +133,7 @@ mod tests {
         }
         let victim = |entries: &[Entry], met: &mut Vec<u32>| {
             let entry = |line: u32| &entries[line as usize];
-            victim_near(&tags, 5, 20_000, entry, (NOW, 0), met)
+            victim(&tags, 5, 20_000, entry, (NOW, 0), met)
         };
         let mut met = Vec::new();
         assert_eq!(victim(&entries, &mut met), None);
@@ -115,6 +142,6 @@ mod tests {
             (entry.namespace, entry.deadline) = (0, 1000);
         }
         assert_eq!(victim(&entries, &mut met), None, "expired ones make no room by themselves");
-        assert_eq!(met.len(), 16);
+        assert!((10..24).contains(&met.len()), "{met:?}");
     }
 }

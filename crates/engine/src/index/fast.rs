@@ -6,7 +6,7 @@ use std::collections::TryReserveError;
 use ctkeeper_flow::Direction;
 
 use super::chains::{Obstacle, Wanted};
-use super::eviction::victim_near;
+use super::eviction::victim;
 use super::key::Key;
 use super::records::{Records, Stored};
 use super::tags::Tags;
@@ -149,7 +149,7 @@ impl Fast {
         let hash = self.hash(wanted.tuple, wanted.zones[0], wanted.namespace);
         let entry = |line| arena.entry(line);
         let near = (now, wanted.namespace);
-        victims.extend(victim_near(&self.forward, hash, self.buckets, entry, near, met));
+        victims.extend(victim(&self.forward, hash, self.buckets, entry, near, met));
     }
 }
 

@@ -133,13 +133,11 @@ impl Tags {
         matches(bucket, tag(hash)).map(move |slot| bucket[slot + 4])
     }
 
-    /// Lines in the buckets from that of a hash on, whatever their hashes.
-    pub(crate) fn neighbours(&self, hash: u32) -> impl Iterator<Item = u32> {
-        self.reach(self.home(hash)).flat_map(|at| {
-            let bucket = self.bucket(at);
-            let free = matches(bucket, 0).fold(0_u32, |free, slot| free | 1 << slot);
-            (0..SLOTS).filter(move |slot| free >> slot & 1 == 0).map(|slot| bucket[slot + 4])
-        })
+    /// Lines in the first bucket of a hash, whatever their hashes.
+    pub(crate) fn bucket_mates(&self, hash: u32) -> impl Iterator<Item = u32> {
+        let bucket = self.bucket(self.home(hash));
+        let free = matches(bucket, 0).fold(0_u32, |free, slot| free | 1 << slot);
+        (0..SLOTS).filter(move |slot| free >> slot & 1 == 0).map(|slot| bucket[slot + 4])
     }
 
     /// Lines in the index.
