@@ -71,3 +71,26 @@ fn a_newer_syn_takes_the_port_of_a_connection_in_time_wait_since_6_12() {
         }
     }
 }
+
+/// As Linux 6.18.44 counted for the same: `found` tells every probe of a search that was in vain.
+#[test]
+fn a_search_in_vain_takes_248_probes_or_as_many_as_there_are_ports() {
+    for (ports, probes) in [(1000, 248), (10, 10)] {
+        let range = Range::to(Ipv4Addr::from(PUBLIC).into()).ports(1000, 999 + ports);
+        let rules = Rules::default().with_source(Match::all(), SourceAction::To(range));
+        let mut router = Router::new(rules);
+        let mut client = 3000;
+        while router.flows().len() < usize::from(ports) {
+            router.out(&udp((CLIENT, client), (SERVER, 53)));
+            client += 1;
+        }
+        let kinds = [Statistic::Found, Statistic::InsertFailed, Statistic::Drop];
+        let before = kinds.map(|kind| router.statistic(kind));
+        let (outcome, _) = router.out(&udp((CLIENT, client), (SERVER, 53)));
+        assert_eq!(outcome.reason, Some(Reason::Clash));
+        let after = kinds.map(|kind| router.statistic(kind));
+        let counted: Vec<u64> =
+            after.iter().zip(before).map(|(after, before)| after - before).collect();
+        assert_eq!(counted, [probes, 1, 1]);
+    }
+}

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ctkeeper_engine::nat::Range;
 use ctkeeper_engine::rules::{DestinationAction, Match, Rules, SourceAction};
-use ctkeeper_engine::{Config, Mode};
+use ctkeeper_engine::{Config, Mode, Packet, Route};
 use proptest::prelude::*;
 
 use crate::router::*;
@@ -98,5 +98,43 @@ proptest! {
         }
         let live = router.flows().len() as u32;
         prop_assert!(router.engine.count(0) >= live);
+    }
+
+    /// Whatever bytes come, by whatever way: what the engine lets through it can translate, and
+    /// no connection is counted that is neither listed nor expired.
+    #[test]
+    fn any_bytes_can_be_sent(
+        rules in any_rules(),
+        packets in prop::collection::vec(
+            (steps(), any::<prop::sample::Index>(), any::<u8>(), 0usize..80, 0u8..3), 1..20,
+        ),
+    ) {
+        let mut router = Router::new(rules);
+        for (steps, at, value, cut, route) in packets {
+            for step in steps.into_iter().take(4) {
+                let client = ([10, 0, 0, step.client], step.port);
+                let server = ([192, 0, 2, step.server], 53);
+                let mut bytes = match step.kind {
+                    0 => udp(client, server),
+                    1 => tcp(client, server, Segment::Syn, value.into(), 0),
+                    2 => echo(client.0, server.0, client.1, false),
+                    3 => unreachable(server.0, PUBLIC, &udp((PUBLIC, step.port), server)),
+                    4 => tcp(server, (PUBLIC, step.port), Segment::Rst, 0, 1),
+                    _ => udp(server, (PUBLIC, step.port)),
+                };
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+                bytes.truncate(bytes.len().saturating_sub(cut / 8));
+                let route = [Route::Forward, Route::Input, Route::Output][usize::from(route)];
+                let packet = Packet { input: 1, output: 2, route, ..Packet::new(&bytes) };
+                let outcome = router.engine.packet(router.now, &packet, &mut router.rules);
+                let mut translated = bytes.clone();
+                let changed = router.engine.translate(&outcome, &mut translated);
+                prop_assert!(changed != Ok(false) || translated == bytes);
+                prop_assert!(outcome.is_accepted() || changed == Ok(false));
+            }
+        }
+        let listed = router.flows().len() as u32;
+        prop_assert_eq!(router.engine.count(0), listed);
     }
 }
