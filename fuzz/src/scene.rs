@@ -23,13 +23,24 @@ pub(crate) struct Scene {
     pub(crate) config: Config,
     pub(crate) settings: [Settings; NAMESPACES as usize],
     pub(crate) rules: Rules,
+    pub(crate) pairing: Pairing,
+}
+
+/// What the second engine does otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pairing {
+    /// It keeps its table in the other mode.
+    Modes,
+    /// It takes its packets in batches.
+    Batches,
 }
 
 impl Scene {
     pub(crate) fn read(input: &mut Input<'_>) -> Self {
+        let pairing = input.choose(&[Pairing::Modes, Pairing::Batches]);
         let config = config(input);
         let settings = [settings(input), settings(input)];
-        Self { config, settings, rules: rules(input) }
+        Self { config, settings, rules: rules(input), pairing }
     }
 }
 
@@ -145,6 +156,10 @@ fn filters(input: &mut Input<'_>, mut rules: Rules, parts: u16) -> Rules {
             .with_tracked(Match::all().input(INSIDE), FilterAction::ConnectionMark(7))
             .with_tracked(Match::all(), FilterAction::Label(3))
             .with_filter(Match::all(), FilterAction::RestoreMark);
+    }
+    if has(10) {
+        let when = Match::all().protocol(protocol::TCP).destination_ports(21, 21);
+        rules = rules.with_tracked(when, FilterAction::Helper(1));
     }
     rules
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ctkeeper_engine::packet::Datagram;
+use ctkeeper_engine::helper::Ftp;
+use ctkeeper_engine::packet::{Datagram, checksum};
 use ctkeeper_engine::rules::Rules;
+use ctkeeper_engine::tuple::protocol;
 use ctkeeper_engine::{
     Class, Config, Engine, Handle, Mode, Outcome, Packet, Reason, Route, Time, Tuple, Verdict,
 };
@@ -11,7 +13,7 @@ use ctkeeper_flow::{Direction, Statistic};
 
 use crate::image;
 use crate::input::Input;
-use crate::scene::{INSIDE, NAMESPACES, OUTSIDE, Scene};
+use crate::scene::{INSIDE, NAMESPACES, OUTSIDE, Pairing, Scene};
 use crate::world::World;
 
 /// Longer inputs say nothing new.
@@ -25,15 +27,41 @@ struct Trial {
     engine: Engine,
     rules: Rules,
     limit: u32,
-    capacity: u32,
+}
+
+/// Packets that the first engine has seen, with what became of them, and the second has not.
+#[derive(Default)]
+struct Waiting {
+    packets: Vec<(Vec<u8>, u8, Outcome)>,
+}
+
+impl Waiting {
+    /// Has the second engine take them all at once.
+    fn pass(&mut self, engine: &mut Trial, now: Time) {
+        let packets: Vec<_> =
+            self.packets.iter().map(|(bytes, place, _)| address(bytes, *place)).collect();
+        let mut outcomes = Vec::new();
+        engine.engine.batch(now, &packets, &mut engine.rules, &mut outcomes);
+        assert_eq!(outcomes.len(), packets.len());
+        for ((packet, (_, _, single)), outcome) in packets.iter().zip(&self.packets).zip(&outcomes)
+        {
+            if tells() {
+                tell(now, packet, single, outcome);
+            }
+            assert_eq!(single, outcome, "a batch differs");
+            engine.translate(outcome, packet);
+        }
+        self.packets.clear();
+    }
 }
 
 /// Runs the program that the input is.
 pub(crate) fn run(input: &mut Input<'_>) {
     let scene = Scene::read(input);
-    let other = match scene.config.mode {
-        Mode::Exact => Mode::Fast,
-        Mode::Fast => Mode::Exact,
+    let other = match (scene.pairing, scene.config.mode) {
+        (Pairing::Batches, mode) => mode,
+        (Pairing::Modes, Mode::Exact) => Mode::Fast,
+        (Pairing::Modes, Mode::Fast) => Mode::Exact,
     };
     let mut one = Trial::new(&scene, scene.config.clone());
     let mut two = Trial::new(&scene, Config { mode: other, ..scene.config.clone() });
@@ -45,16 +73,19 @@ pub(crate) fn run(input: &mut Input<'_>) {
     let mut world = World::new();
     let mut now = Time::from_seconds(1_000_000);
     let mut last = now;
+    let mut waiting = Waiting::default();
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
         let said = match input.byte() {
             0..16 => {
+                waiting.pass(&mut two, now);
                 now = later(now, input).min(Time(last.0 + LONGEST_SILENCE.0));
                 continue;
             }
             16..24 => {
+                waiting.pass(&mut two, now);
                 aside(&mut [&mut one, &mut two], &mut world, now, input);
                 continue;
             }
@@ -62,22 +93,30 @@ pub(crate) fn run(input: &mut Input<'_>) {
             36..48 => world.complain(input),
             _ => world.say(input, |handle| one.reply_of(now, handle)),
         };
-        let packet = address(&said.bytes, input);
+        let place = input.byte();
+        let packet = address(&said.bytes, place);
         if packet.namespace < NAMESPACES {
             last = now;
         }
-        let (first, second) = (one.packet(now, &packet), two.packet(now, &packet));
-        if tells() {
-            tell(now, &packet, &first, &second);
-        }
+        let first = one.packet(now, &packet);
+        one.translate(&first, &packet);
         if let Some(talk) = said.talk {
             world.became(talk, first.connection);
+        }
+        if scene.pairing == Pairing::Batches {
+            waiting.packets.push((said.bytes.clone(), place, first));
+            continue;
+        }
+        let second = two.packet(now, &packet);
+        if tells() {
+            tell(now, &packet, &first, &second);
         }
         comparable &= one.has_room() && two.has_room();
         if comparable {
             assert_eq!(plain(&first), plain(&second), "the modes differ");
         }
     }
+    waiting.pass(&mut two, now);
     one.look_around(now);
     two.look_around(now);
 }
@@ -112,6 +151,9 @@ fn aside(trials: &mut [&mut Trial; 2], world: &mut World, now: Time, input: &mut
             // Dear, so not often.
             6 if detail & 3 == 0 => image::restore_damaged(&trial.engine, now, detail),
             6 => {}
+            _ if detail == 7 => {
+                trial.engine.address_gone(now, 0, OUTSIDE, None);
+            }
             _ => trial.set(detail),
         }
     }
@@ -131,8 +173,7 @@ fn later(now: Time, input: &mut Input<'_>) -> Time {
 }
 
 /// Puts bytes somewhere on a host.
-fn address<'a>(bytes: &'a [u8], input: &mut Input<'_>) -> Packet<'a> {
-    let place = input.byte();
+const fn address(bytes: &[u8], place: u8) -> Packet<'_> {
     let (input_interface, output) = match place & 1 {
         0 => (INSIDE, OUTSIDE),
         _ => (OUTSIDE, INSIDE),
@@ -150,7 +191,7 @@ fn address<'a>(bytes: &'a [u8], input: &mut Input<'_>) -> Packet<'a> {
         },
         input: input_interface,
         output,
-        mark: u32::from(place >> 3 & 1),
+        mark: (place >> 3 & 1) as u32,
         checksum_verified: place >> 4 & 1 != 0,
         ..Packet::new(bytes)
     }
@@ -158,12 +199,13 @@ fn address<'a>(bytes: &'a [u8], input: &mut Input<'_>) -> Packet<'a> {
 
 impl Trial {
     fn new(scene: &Scene, config: Config) -> Self {
-        let (limit, capacity) = (config.limit, config.entries());
+        let limit = config.limit;
         let mut engine = Engine::new(config).expect("a small table fits");
         for settings in &scene.settings {
             engine.add_namespace(settings.clone()).expect("there is room for two");
         }
-        Self { engine, rules: scene.rules.clone(), limit, capacity }
+        engine.add_helper(Box::new(Ftp::default()));
+        Self { engine, rules: scene.rules.clone(), limit }
     }
 
     fn translates(&self, namespace: u16) -> bool {
@@ -190,9 +232,32 @@ impl Trial {
         for namespace in 0..NAMESPACES {
             let count = self.engine.count(namespace);
             assert!(self.limit == 0 || count <= self.limit, "{count} over the limit");
-            assert!(count <= self.capacity, "{count} over the capacity");
         }
         outcome
+    }
+
+    /// Translates a packet as its outcome says; checksums that held must hold then.
+    fn translate(&self, outcome: &Outcome, packet: &Packet<'_>) {
+        let mut bytes = packet.bytes.to_vec();
+        match self.engine.translate(outcome, &mut bytes) {
+            Ok(false) => assert_eq!(bytes, packet.bytes),
+            Ok(true) => {
+                let sound = |bytes: &[u8]| {
+                    let datagram = Datagram::parse(bytes).expect("it went through the engine");
+                    let length = datagram.payload.len();
+                    let layer4 = checksum::layer4_holds(&datagram, datagram.protocol, length);
+                    checksum::network_header_holds(bytes)
+                        && (layer4
+                            || !matches!(datagram.protocol, protocol::TCP | protocol::ICMPV6))
+                };
+                assert!(
+                    sound(&bytes) || !sound(packet.bytes),
+                    "{outcome:?} {:02x?} {bytes:02x?}",
+                    packet.bytes
+                );
+            }
+            Err(_) => {}
+        }
     }
 
     fn collect(&mut self, now: Time, budget: usize) {
@@ -203,7 +268,8 @@ impl Trial {
     /// Goes on with an engine that was restored from this one's image.
     fn replace_by_its_image(&mut self, now: Time) {
         let image = self.engine.image();
-        let restored = Engine::restore(&image).expect("an engine's own image");
+        let mut restored = Engine::restore(&image).expect("an engine's own image");
+        restored.add_helper(Box::new(Ftp::default()));
         let listed = |engine: &Engine| {
             let mut flows: Vec<_> = engine
                 .connections(now)
@@ -255,6 +321,11 @@ impl Trial {
         }
         for (namespace, listed) in (0..NAMESPACES).zip(listed) {
             assert!(self.engine.count(namespace) >= listed, "more are listed than counted");
+        }
+        for namespace in 0..NAMESPACES {
+            for expectation in self.engine.expectations(now, namespace) {
+                assert!(expectation.timeout.is_some(), "{expectation:?}");
+            }
         }
         for event in self.engine.events() {
             assert!(event.namespace < NAMESPACES && !event.changes.is_empty(), "{event:?}");

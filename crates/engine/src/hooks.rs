@@ -332,8 +332,12 @@ impl Engine {
             _ => Binding::Keep,
         };
         match binding {
-            Binding::Keep => self.table.bind_to_itself(walk.now, line, end, self.profile),
-            Binding::To(range) => self.table.bind(walk.now, line, end, &range, self.profile),
+            Binding::To(range) if range.suits(walk.datagram.family) => {
+                self.table.bind(walk.now, line, end, &range, self.profile);
+            }
+            Binding::Keep | Binding::To(_) => {
+                self.table.bind_to_itself(walk.now, line, end, self.profile);
+            }
             Binding::Drop => return Err(Stopped(Reason::Rule)),
         }
         Ok(())

@@ -11,6 +11,7 @@ pub use unique::End;
 
 use std::net::IpAddr;
 
+use ctkeeper_flow::Family;
 use serde::{Deserialize, Serialize};
 
 use crate::tuple::address_bits;
@@ -21,7 +22,7 @@ use crate::tuple::address_bits;
 #[serde(default)]
 pub struct Range {
     /// First and last address, as [`Tuple`](crate::Tuple) keeps addresses; `None` to keep the
-    /// connection's.
+    /// connection's. Those of IPv6 say nothing about a connection of IPv4.
     pub addresses: Option<(u128, u128)>,
     /// First and last port (ICMP: id; GRE: key); `None` to keep the connection's as long as it
     /// is free.
@@ -70,6 +71,14 @@ impl Range {
     pub const fn at(mut self, address: IpAddr) -> Self {
         self.addresses = Some((address_bits(address), address_bits(address)));
         self
+    }
+
+    /// Whether its addresses can be those of a family's packets.
+    pub(crate) const fn suits(&self, family: Family) -> bool {
+        match (family, self.addresses) {
+            (Family::Ipv4, Some((first, last))) => (first | last) >> 32 == 0,
+            _ => true,
+        }
     }
 
     /// With ports from the first to the last.

@@ -103,6 +103,7 @@ impl Place {
             (Family::Ipv6, End::Source) => (8, 16),
             (Family::Ipv6, End::Destination) => (24, 16),
         };
+        let new = if self.family == Family::Ipv4 { new & 0xffff_ffff } else { new };
         let old = address_at(packet.get(at..at + size)?);
         if let Some(protocol) = self.protocol {
             let layer4 = packet.get_mut(self.header..).unwrap_or_default();
