@@ -56,12 +56,27 @@ impl Engine {
                 *glance = Glance { hash, lines: Shape::of(&tuple).lines() as u8 };
             }
         }
-        for glance in &glances[..packets.len().min(AT_ONCE)] {
+        let glances = &glances[..packets.len().min(AT_ONCE)];
+        for glance in glances {
             if glance.lines != 0 {
                 table.index.candidates(glance.hash, |line| {
                     table.arena.prefetch(line, usize::from(glance.lines));
                 });
             }
+        }
+        if table.extensions.is_used() {
+            self.fetch_extensions(glances);
+        }
+    }
+
+    /// A third round trip, where connections have more than their record.
+    #[inline(never)]
+    fn fetch_extensions(&self, glances: &[Glance]) {
+        let table = &self.table;
+        for glance in glances.iter().filter(|glance| glance.lines != 0) {
+            table.index.candidates(glance.hash, |line| {
+                table.extensions.prefetch(table.arena.entry(line));
+            });
         }
     }
 }

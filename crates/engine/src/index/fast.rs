@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::TryReserveError;
 
-use ctkeeper_flow::Direction;
+use ctkeeper_flow::{Direction, Status};
 
 use super::chains::{Obstacle, Wanted};
 use super::eviction::victim;
@@ -219,12 +219,16 @@ impl Fast {
     #[inline]
     pub(crate) fn prefetch(&self, hash: u32) {
         self.forward.prefetch(hash);
+        if let Some(reply) = &self.reply {
+            reply.prefetch(hash);
+        }
     }
 
     /// Lines that a search for a hash would look at first.
     #[inline]
     pub(crate) fn candidates(&self, hash: u32) -> impl Iterator<Item = u32> {
-        self.forward.candidates(hash)
+        let reply = self.reply.iter().flat_map(move |reply| reply.candidates(hash));
+        self.forward.candidates(hash).chain(reply)
     }
 
     /// Bytes taken.
@@ -286,7 +290,7 @@ impl<'a> Search<'a> {
     }
 
     /// Of a connection whose reply tuple stands in its extension, or which is found by that alone.
-    #[cold]
+    #[inline(never)]
     fn direction_of_special(&self, line: u32, entry: &Entry) -> Option<Direction> {
         let wanted = &self.wanted;
         if entry.namespace != wanted.namespace {
@@ -295,6 +299,13 @@ impl<'a> Search<'a> {
         let has = |direction| {
             self.records.tuple(line, direction) == *wanted.tuple && self.in_zone(entry, direction)
         };
+        let is_listed_twice = entry.flags & flag::REPLY_ONLY == 0;
+        // Its two tuples can be equal only if both of its ends are translated: no need to look
+        // for the other one.
+        let is_half = !entry.has(Status::SRC_NAT | Status::DST_NAT);
+        if is_listed_twice && is_half && has(Direction::Original) {
+            return Some(Direction::Original);
+        }
         if has(Direction::Reply) {
             return Some(Direction::Reply);
         }
