@@ -9,4 +9,4 @@ mod traffic;
 
 pub use self::core::{Numbers, PerItem, per_item, pin, resident, shuffled, summary, thread_cpu};
 pub use measure::{Cost, children_cpu, measure, median};
-pub use traffic::{CHUNK, Kind, SHIFT, Step, Traffic};
+pub use traffic::{CHUNK, Kind, Step, Traffic};

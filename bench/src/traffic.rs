@@ -8,9 +8,6 @@ use ctkeeper_flow::Family;
 /// second level cache, where a network card's bytes would be by the time they are parsed.
 pub const CHUNK: usize = 2048;
 
-/// Bits of an IPv4 address that translation turns over.
-pub const SHIFT: u128 = 0x0100_0000;
-
 /// What the packets are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -20,13 +17,11 @@ pub struct Kind {
     pub tcp: bool,
     /// The checksum is for the engine to verify.
     pub unverified: bool,
-    /// The other side sees each client at [`SHIFT`] instead of its own address.
-    pub translated: bool,
 }
 
 impl Kind {
     /// TCP over IPv4, checksums verified by the network card.
-    pub const TCP: Self = Self { wide: false, tcp: true, unverified: false, translated: false };
+    pub const TCP: Self = Self { wide: false, tcp: true, unverified: false };
     /// UDP over IPv4, likewise.
     pub const UDP: Self = Self { tcp: false, ..Self::TCP };
 }
@@ -96,11 +91,6 @@ impl Traffic {
         Self { kind, slots: vec![Slot([0; 128]); CHUNK] }
     }
 
-    /// What its packets are.
-    pub const fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// Makes at most [`CHUNK`] packets, each of a connection, which is a number; different ones
     /// differ in address and in port.
     pub fn make(&mut self, packets: impl Iterator<Item = (Step, u32)>) -> Vec<Packet<'_>> {
@@ -164,7 +154,6 @@ impl Kind {
         let mut addresses = [tuple.source, tuple.destination];
         let mut ports = [tuple.source_id, tuple.destination_id];
         if step.reply {
-            addresses[0] ^= if self.translated { SHIFT } else { 0 };
             addresses.reverse();
             ports.reverse();
         }

@@ -15,15 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use ctkeeper_bench::{
-    CHUNK, Kind, Numbers, PerItem, SHIFT, Step, Traffic, pin, resident, shuffled, summary,
-    thread_cpu,
+    CHUNK, Kind, Numbers, PerItem, Step, Traffic, pin, resident, shuffled, summary, thread_cpu,
 };
 use ctkeeper_engine::bound::{BATCH, Bound};
-use ctkeeper_engine::rules::{Binding, Ruleset, Stage, Visit};
 use ctkeeper_engine::{
-    Class, Config, Engine, Mode, Outcome, Packet, Range, Settings, Time, Tuple, Verdict,
+    Class, Config, Engine, Mode, Outcome, Packet, Settings, Time, Tuple, Verdict,
 };
-use ctkeeper_flow::Family;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -132,7 +129,6 @@ fn prices(scale: &Scale) -> anyhow::Result<()> {
         ("UDP, IPv6", Kind { wide: true, ..Kind::UDP }, Settings::default()),
         ("TCP, IPv4, checksum", Kind { unverified: true, ..Kind::TCP }, Settings::default()),
         ("TCP, IPv4, accounting", Kind::TCP, accounting),
-        ("TCP, IPv4, NAT", Kind { translated: true, ..Kind::TCP }, Settings::default()),
     ];
     println!("{:24} {:>13} {:>13}", "random over 1 M, batch", "fast", "exact");
     for (name, kind, settings) in rows {
@@ -143,26 +139,7 @@ fn prices(scale: &Scale) -> anyhow::Result<()> {
         }
         println!("{name:24} {:>13} {:>13}", costs[0], costs[1]);
     }
-    println!("NAT: every source is translated; copying and rewriting the packet included");
     Ok(())
-}
-
-/// Translates the source of every connection to an address of its own.
-struct Shifted;
-
-impl Ruleset for Shifted {
-    fn asks(&self, stage: Stage) -> bool {
-        stage == Stage::Source
-    }
-
-    fn uses_nat(&self, _: u16, _: Family) -> bool {
-        true
-    }
-
-    fn source(&mut self, visit: &Visit<'_>) -> Binding {
-        let address = visit.datagram.source ^ SHIFT;
-        Binding::To(Range { addresses: Some((address, address)), ..Range::KEEP })
-    }
 }
 
 /// New connections and the expiry of old ones, a million live: as many come as expire.
@@ -364,18 +341,13 @@ impl Table {
         let mut packets = packets.peekable();
         let mut cost = Duration::ZERO;
         while packets.peek().is_some() {
-            let is_translated = self.traffic.kind().translated;
             let chunk = self.traffic.make(packets.by_ref().take(CHUNK));
             let clock = Clock::start(self.wall);
-            let mut good = 0_usize;
-            let mut unchanged = 0;
+            let mut good = 0;
             for batch in chunk.chunks(BATCH) {
                 let now = Time(self.now);
                 self.outcomes.clear();
-                if is_translated {
-                    self.engine.batch(now, batch, &mut Shifted, &mut self.outcomes);
-                    unchanged += rewrite(&self.engine, batch, &self.outcomes);
-                } else if by_batch {
+                if by_batch {
                     self.engine.batch(now, batch, &mut (), &mut self.outcomes);
                 } else {
                     for packet in batch {
@@ -387,23 +359,10 @@ impl Table {
             }
             cost += clock.elapsed();
             let others = self.outcomes.iter().find(|outcome| !is(outcome, class));
-            ensure!(unchanged == 0, "{unchanged} packets were not translated");
             ensure!(good == chunk.len(), "{good} of {} packets {class:?}: {others:?}", chunk.len());
         }
         Ok(cost)
     }
-}
-
-/// Translates copies of packets; how many stayed as they were.
-fn rewrite(engine: &Engine, batch: &[Packet<'_>], outcomes: &[Outcome]) -> usize {
-    let mut copy = [0; 128];
-    let both = batch.iter().zip(outcomes);
-    both.filter(|(packet, outcome)| {
-        let copy = &mut copy[..packet.bytes.len()];
-        copy.copy_from_slice(packet.bytes);
-        engine.translate(outcome, copy) != Ok(true)
-    })
-    .count()
 }
 
 fn is(outcome: &Outcome, class: Class) -> bool {

@@ -95,7 +95,7 @@ impl Bound {
     }
 
     fn find(&self, hash: u32, tuple: &Tuple) -> Option<u32> {
-        self.tags.find(hash, |line| self.arena.original(line) == *tuple)
+        self.tags.find(hash, |line| (self.arena.original(line) == *tuple).then_some(line))
     }
 
     fn touch_hashed(&mut self, hash: u32, tuple: &Tuple, tick: u32) -> bool {

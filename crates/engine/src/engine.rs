@@ -25,7 +25,7 @@ pub struct Engine {
     pub(crate) table: Table,
     pub(crate) profile: Profile,
     pub(crate) collector: Collector,
-    coverage: Option<Box<Coverage>>,
+    pub(crate) coverage: Option<Box<Coverage>>,
     /// Translations of connections that ended with the packets of the latest call.
     pub(crate) partings: Vec<Parting>,
     pub(crate) config: Config,
@@ -139,12 +139,20 @@ impl Engine {
         rules: &mut R,
     ) -> Outcome {
         self.partings.clear();
-        self.one_of_many(now, packet, rules)
+        if self.has_short_way(rules)
+            && let Ok(datagram) = Datagram::parse(packet.bytes)
+        {
+            let glance = self.glance(packet, &datagram);
+            if let Some(outcome) = self.short_way(now, packet, glance.as_ref()) {
+                return outcome;
+            }
+        }
+        self.long_way(now, packet, rules)
     }
 
-    /// One packet of a call that may bring more.
-    #[inline]
-    pub(crate) fn one_of_many<R: Ruleset + ?Sized>(
+    /// Takes any packet through its namespace ([`Self::short_way`] takes some).
+    #[inline(never)]
+    pub(crate) fn long_way<R: Ruleset + ?Sized>(
         &mut self,
         now: Time,
         packet: &Packet<'_>,
@@ -533,6 +541,6 @@ fn class(entry: &Entry, direction: Direction) -> Class {
 
 /// Checksums are verified where packets come in, unless a device did
 /// (`nf_checksum` calls at `NF_INET_PRE_ROUTING`).
-const fn verifies(settings: &Settings, packet: &Packet<'_>) -> bool {
+pub(crate) const fn verifies(settings: &Settings, packet: &Packet<'_>) -> bool {
     settings.checksum && !packet.checksum_verified && !matches!(packet.route, Route::Output)
 }

@@ -5,7 +5,6 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::entry::{Entry, NOWHERE, Shape, flag};
 use crate::event::Changes;
-use crate::memory::{prefetch, want_huge_pages};
 use crate::nat::by_source::BySource;
 use crate::outcome::Handle;
 use crate::time::Time;
@@ -18,11 +17,11 @@ use crate::tuple::Tuple;
 /// [`Self::bytes_at`].
 #[derive(Debug)]
 pub(crate) struct Extensions {
-    /// Room is set aside with the first, touched only as it is used.
-    records: Vec<Extension>,
-    connections: u32,
+    chunks: Vec<Box<[Extension]>>,
     /// First of the free ones, which are linked by [`Extension::next`].
     free: u32,
+    /// How many have ever been used; those behind are untouched memory.
+    used: u32,
     /// Sequence adjustments by the place of the extension: only helpers that change the length of
     /// what is said need them.
     adjustments: Vec<Adjustments>,
@@ -122,14 +121,17 @@ pub(crate) struct Adjustment {
     pub(crate) after: i32,
 }
 
+/// Extensions in one piece of memory.
+const CHUNK: usize = 1 << 10;
+
 /// Taking and giving back.
 impl Extensions {
     /// None yet, for a table of so many connections.
     pub(crate) fn new(connections: u32, seed: u64) -> Self {
         Self {
-            records: Vec::new(),
-            connections,
+            chunks: Vec::new(),
             free: NOWHERE,
+            used: 0,
             adjustments: Vec::new(),
             adjustments_free: Vec::new(),
             by_source: BySource::new(connections, seed),
@@ -138,7 +140,8 @@ impl Extensions {
 
     /// Bytes of memory when each of so many connections has an extension.
     pub(crate) const fn bytes_at(connections: u32) -> usize {
-        connections as usize * size_of::<Extension>() + BySource::bytes_at(connections)
+        let chunk = CHUNK * size_of::<Extension>() + size_of::<Box<[Extension]>>();
+        (connections as usize).div_ceil(CHUNK) * chunk + BySource::bytes_at(connections)
     }
 
     /// The extension of a connection, which it gets now if it has none.
@@ -163,13 +166,12 @@ impl Extensions {
     }
 
     fn grow(&mut self) -> u32 {
-        if self.records.capacity() == 0
-            && self.records.try_reserve_exact(self.connections as usize).is_ok()
-        {
-            want_huge_pages(&mut self.records);
+        let place = self.used;
+        if place as usize == self.chunks.len() * CHUNK {
+            self.chunks.push(vec![Extension::new_zeroed(); CHUNK].into_boxed_slice());
         }
-        self.records.push(Extension::new_zeroed());
-        self.records.len() as u32 - 1
+        self.used += 1;
+        place
     }
 
     /// Gives an extension back.
@@ -191,29 +193,16 @@ impl Extensions {
     /// On a place that was never given out, which no record holds.
     #[inline]
     pub(crate) fn at(&self, place: u32) -> &Extension {
-        &self.records[place as usize]
+        let place = place as usize;
+        &self.chunks[place / CHUNK][place % CHUNK]
     }
 
     /// # Panics
     /// As [`Self::at`].
     #[inline]
     pub(crate) fn at_mut(&mut self, place: u32) -> &mut Extension {
-        &mut self.records[place as usize]
-    }
-
-    /// Whether any connection has had one.
-    #[inline]
-    pub(crate) const fn is_used(&self) -> bool {
-        !self.records.is_empty()
-    }
-
-    /// Asks the processor for the extension of a connection, if it has one.
-    #[inline]
-    pub(crate) fn prefetch(&self, entry: &Entry) {
-        if let Some(extension) = self.records.get(entry.extension as usize) {
-            prefetch(&extension.reply);
-            prefetch(&extension.counters);
-        }
+        let place = place as usize;
+        &mut self.chunks[place / CHUNK][place % CHUNK]
     }
 
     /// The extension of a connection that has one.
@@ -463,7 +452,7 @@ mod tests {
         assert_eq!(extensions.adjustments(&third), None);
         assert_eq!(extensions.adjust(3, &mut third), &Adjustments::default());
         assert_eq!(extensions.adjustments.len(), 1);
-        assert_eq!(extensions.records.len(), 2);
+        assert_eq!(extensions.used, 2);
     }
 
     #[test]
@@ -487,13 +476,13 @@ mod tests {
     }
 
     #[test]
-    fn more_may_come_than_were_announced() {
+    fn chunks_are_added_as_they_are_needed() {
         let mut extensions = Extensions::new(4, 0);
-        for line in 0..40 {
+        for line in 0..=CHUNK as u32 {
             let mut connection = entry(Shape::Small);
             extensions.set_reply(line, &mut connection, &reply(Family::Ipv4));
             assert_eq!(connection.extension, line);
         }
-        assert_eq!(extensions.records.len(), 40);
+        assert_eq!(extensions.chunks.len(), 2);
     }
 }

@@ -3,7 +3,7 @@
 pub(crate) mod chains;
 pub(crate) mod eviction;
 pub(crate) mod fast;
-mod key;
+pub(crate) mod key;
 pub(crate) mod records;
 pub(crate) mod tags;
 
@@ -15,6 +15,7 @@ use crate::extension::Extensions;
 use crate::hash::Hasher;
 use crate::index::chains::{Chains, Obstacle, Wanted};
 use crate::index::fast::Fast;
+use crate::index::key::Key;
 use crate::index::records::Stored;
 use crate::memory::Arena;
 use crate::random::Random;
@@ -88,6 +89,25 @@ impl Index {
 
 /// Fetching beforehand.
 impl Index {
+    /// Where the record of a key probably is, without looking far: it may have expired, be in
+    /// another zone or translated, and there may be one although none is seen.
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
+    pub(crate) fn glimpse(
+        &self,
+        arena: &Arena,
+        hash: u32,
+        key: &Key,
+        now: Ticks,
+    ) -> Option<(u32, Direction)> {
+        match self {
+            Self::Fast(fast) => {
+                fast.candidates(hash).find_map(|line| Some((line, key.direction(arena, line)?)))
+            }
+            Self::Exact(chains) => chains.glimpse(arena, hash, key, now),
+        }
+    }
+
     /// The hash that a tuple is looked up by in the default zone.
     #[inline]
     pub(crate) fn hash(&self, tuple: &Tuple, namespace: u16) -> u32 {

@@ -29,6 +29,7 @@ mod random;
 mod related;
 pub mod rules;
 mod settings;
+mod short;
 mod table;
 mod time;
 mod track;

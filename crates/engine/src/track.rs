@@ -14,7 +14,7 @@ mod sctp;
 pub(crate) mod tcp;
 #[cfg(test)]
 mod testing;
-mod udp;
+pub(crate) mod udp;
 mod udplite;
 
 use ctkeeper_flow::Direction;

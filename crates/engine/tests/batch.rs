@@ -1,6 +1,6 @@
-//! A batch says what its packets say one by one.
+//! A batch says what its packets say one by one, and what they say where none takes the short way.
 
-use ctkeeper_engine::{Config, Engine, Mode, Packet, Settings, Time};
+use ctkeeper_engine::{Config, Engine, Mode, Packet, Settings, Ticks, Time};
 use proptest::prelude::*;
 
 /// A packet between a few ends, some of it cut off or damaged.
@@ -65,40 +65,67 @@ impl Sent {
     }
 }
 
+/// The packets that open a TCP connection, so that others meet an assured one.
+fn opening(wide: bool) -> [Sent; 3] {
+    let packet = |from, to, flags, sequence| Sent {
+        from,
+        to,
+        port: 1,
+        wide,
+        tcp: Some(flags),
+        sequence,
+        damage: None,
+        cut: 100,
+    };
+    [packet(0, 1, 2, 0), packet(1, 0, 18, 0), packet(0, 1, 16, 1)]
+}
+
 proptest! {
     #[test]
     fn a_batch_is_its_packets_one_by_one(
         sent in prop::collection::vec(sent(), 0..300),
-        sizes in prop::collection::vec(0usize..80, 1..10),
+        sizes in prop::collection::vec((0usize..60, prop::sample::select(vec![1u64, 7, 125])), 1..10),
         exact: bool,
+        accounting: bool,
         limit in prop::sample::select(vec![3u32, 100]),
+        sweep in prop::sample::select(vec![2, 1000]),
     ) {
         let mode = if exact { Mode::Exact } else { Mode::Fast };
-        let config = Config { mode, limit, buckets: 4, events: true, ..Config::default() };
+        let sweep = Ticks::from_seconds(sweep);
+        let config = Config { mode, limit, sweep, buckets: 4, events: true, ..Config::default() };
         let mut one = Engine::new(config.clone()).unwrap();
-        let mut many = Engine::new(config).unwrap();
-        for engine in [&mut one, &mut many] {
-            engine.add_namespace(Settings { checksum: false, ..Settings::default() }).unwrap();
+        let mut many = Engine::new(config.clone()).unwrap();
+        // Who counts cells takes the long way with every packet.
+        let mut long = Engine::new(Config { coverage: true, ..config }).unwrap();
+        for engine in [&mut one, &mut many, &mut long] {
+            engine.add_namespace(Settings { checksum: false, accounting, ..Settings::default() }).unwrap();
         }
+        let opening = opening(false).into_iter().chain(opening(true));
+        let sent: Vec<_> = opening.chain(sent).collect();
         let bytes: Vec<_> = sent.iter().map(Sent::bytes).collect();
         let packets: Vec<_> = bytes.iter().map(|bytes| Packet::new(bytes)).collect();
         let (mut rest, mut now, mut outcomes) = (&packets[..], 0, Vec::new());
-        for size in sizes.iter().cycle() {
-            now += 7;
+        for (size, seconds) in sizes.iter().cycle() {
+            now += seconds;
             let (batch, others) = rest.split_at((*size).min(rest.len()));
             rest = others;
             outcomes.clear();
             many.batch(Time::from_seconds(now), batch, &mut (), &mut outcomes);
             prop_assert_eq!(outcomes.len(), batch.len());
             for (packet, outcome) in batch.iter().zip(&outcomes) {
-                prop_assert_eq!(one.packet(Time::from_seconds(now), packet, &mut ()), *outcome);
+                let now = Time::from_seconds(now);
+                prop_assert_eq!(one.packet(now, packet, &mut ()), *outcome);
+                prop_assert_eq!(long.packet(now, packet, &mut ()), *outcome);
             }
-            if rest.is_empty() || sizes.iter().all(|&size| size == 0) {
+            if rest.is_empty() || sizes.iter().all(|&(size, _)| size == 0) {
                 break;
             }
         }
-        prop_assert_eq!(one.events(), many.events());
+        let events = one.events();
+        prop_assert_eq!(&events, &many.events());
+        prop_assert_eq!(&events, &long.events());
         let now = Time::from_seconds(now);
+        prop_assert!(one.connections(now).eq(long.connections(now)));
         prop_assert!(one.connections(now).eq(many.connections(now)));
     }
 }

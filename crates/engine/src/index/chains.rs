@@ -9,8 +9,9 @@ use ctkeeper_flow::{Direction, Status};
 
 use crate::entry::{Entry, NOWHERE};
 use crate::hash::Hasher;
+use crate::index::key::Key;
 use crate::index::records::{Links, Records};
-use crate::memory::prefetch;
+use crate::memory::{Arena, prefetch};
 use crate::random::Random;
 use crate::time::Ticks;
 use crate::tuple::Tuple;
@@ -166,6 +167,29 @@ impl Chains {
                 return;
             }
         }
+    }
+
+    /// The first record of a hash's chain that has a key, as long as none before it has expired.
+    #[inline]
+    pub(crate) fn glimpse(
+        &self,
+        arena: &Arena,
+        hash: u32,
+        key: &Key,
+        now: Ticks,
+    ) -> Option<(u32, Direction)> {
+        let mut node = Node(*self.heads.get(self.bucket_of(hash))?);
+        while let Some((line, direction)) = node.place() {
+            if key.is_at(arena, line, direction) {
+                return Some((line, direction));
+            }
+            let entry = arena.entry(line);
+            if entry.is_expired(now) {
+                return None;
+            }
+            node = Node(entry.links[direction as usize]);
+        }
+        None
     }
 
     /// Number of chains.

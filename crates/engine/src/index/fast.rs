@@ -1,9 +1,8 @@
 //! The fast mode's index: one place for both directions of a connection.
 
-use std::cell::Cell;
 use std::collections::TryReserveError;
 
-use ctkeeper_flow::{Direction, Status};
+use ctkeeper_flow::Direction;
 
 use super::chains::{Obstacle, Wanted};
 use super::eviction::victim;
@@ -219,16 +218,12 @@ impl Fast {
     #[inline]
     pub(crate) fn prefetch(&self, hash: u32) {
         self.forward.prefetch(hash);
-        if let Some(reply) = &self.reply {
-            reply.prefetch(hash);
-        }
     }
 
     /// Lines that a search for a hash would look at first.
     #[inline]
     pub(crate) fn candidates(&self, hash: u32) -> impl Iterator<Item = u32> {
-        let reply = self.reply.iter().flat_map(move |reply| reply.candidates(hash));
-        self.forward.candidates(hash).chain(reply)
+        self.forward.candidates(hash)
     }
 
     /// Bytes taken.
@@ -243,6 +238,7 @@ impl Fast {
 }
 
 /// One lookup.
+#[derive(Clone, Copy)]
 struct Search<'a> {
     records: Record<'a>,
     wanted: Wanted<'a>,
@@ -262,14 +258,12 @@ impl<'a> Search<'a> {
         hash: u32,
         suits: &mut impl FnMut(u32, &Entry) -> bool,
     ) -> Option<(u32, Direction)> {
-        let direction = Cell::new(Direction::Original);
-        let line = tags.find(hash, |line| {
-            let entry = self.records.entry(line);
-            let Some(matched) = self.direction(line, entry) else { return false };
-            direction.set(matched);
-            suits(line, entry)
-        })?;
-        Some((line, direction.get()))
+        let search = *self;
+        tags.find(hash, move |line| {
+            let entry = search.records.entry(line);
+            let direction = search.direction(line, entry)?;
+            suits(line, entry).then_some((line, direction))
+        })
     }
 
     /// In which direction of a connection the tuple stands.
@@ -290,7 +284,7 @@ impl<'a> Search<'a> {
     }
 
     /// Of a connection whose reply tuple stands in its extension, or which is found by that alone.
-    #[inline(never)]
+    #[cold]
     fn direction_of_special(&self, line: u32, entry: &Entry) -> Option<Direction> {
         let wanted = &self.wanted;
         if entry.namespace != wanted.namespace {
@@ -299,13 +293,6 @@ impl<'a> Search<'a> {
         let has = |direction| {
             self.records.tuple(line, direction) == *wanted.tuple && self.in_zone(entry, direction)
         };
-        let is_listed_twice = entry.flags & flag::REPLY_ONLY == 0;
-        // Its two tuples can be equal only if both of its ends are translated: no need to look
-        // for the other one.
-        let is_half = !entry.has(Status::SRC_NAT | Status::DST_NAT);
-        if is_listed_twice && is_half && has(Direction::Original) {
-            return Some(Direction::Original);
-        }
         if has(Direction::Reply) {
             return Some(Direction::Reply);
         }

@@ -20,7 +20,8 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     pub(crate) fn new(tuple: &Tuple, namespace: u16) -> Self {
         let wide = tuple.family == Family::Ipv6;
         let addresses = if wide { [tuple.source, tuple.destination] } else { [0; 2] };
@@ -53,6 +54,23 @@ impl Key {
         let original =
             head == self.heads[0] && self.has_addresses(arena, line, Direction::Original);
         original.then_some(Direction::Original)
+    }
+
+    /// Whether the tuple stands in a record in a direction, which must be as for
+    /// [`Self::direction`].
+    #[inline]
+    pub(crate) fn is_at(&self, arena: &Arena, line: u32, direction: Direction) -> bool {
+        head(arena.entry(line)) == self.heads[direction as usize]
+            && self.has_addresses(arena, line, direction)
+    }
+
+    /// How many lines such a record has.
+    #[inline]
+    pub(crate) const fn lines(&self) -> usize {
+        match Shape::from_number((self.heads[0][1] >> 40) as u8) {
+            Some(shape) => shape.lines(),
+            None => 1,
+        }
     }
 
     /// Whether both directions of a record with the tuple have it.

@@ -56,30 +56,30 @@ impl Tags {
         Ok(Self { words, begin, buckets, len: 0 })
     }
 
-    /// The first line under a hash that `is` takes.
-    #[inline]
-    pub(crate) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
-        let first = self.home(hash);
-        let bucket = self.bucket(first);
+    /// What `take` makes of the first line under a hash of which it makes anything.
+    ///
+    /// `take` is moved into the search behind the first bucket, which is rare: what it captures can
+    /// stay in registers before.
+    #[expect(clippy::inline_always, reason = "the packet path: without, keys go through memory")]
+    #[inline(always)]
+    pub(crate) fn find<T>(&self, hash: u32, mut take: impl FnMut(u32) -> Option<T>) -> Option<T> {
+        let bucket = self.bucket(self.home(hash));
         for slot in matches(bucket, tag(hash)) {
-            let line = bucket[slot + 4];
-            if is(line) {
-                return Some(line);
+            if let Some(found) = take(bucket[slot + 4]) {
+                return Some(found);
             }
         }
-        if bucket[PASSED] == 0 { None } else { self.find_behind(first, hash, is) }
+        if bucket[PASSED] == 0 { None } else { self.find_behind(hash, take) }
     }
 
     #[cold]
-    fn find_behind(&self, first: usize, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
-        for at in self.reach(first).skip(1) {
+    #[inline(never)]
+    fn find_behind<T>(&self, hash: u32, mut take: impl FnMut(u32) -> Option<T>) -> Option<T> {
+        for at in self.reach(self.home(hash)).skip(1) {
             let bucket = self.bucket(at);
-            let mut lines = matches(bucket, tag(hash)).map(|slot| bucket[slot + 4]);
-            if let Some(line) = lines.find(|&line| is(line)) {
-                return Some(line);
-            }
-            if bucket[PASSED] == 0 {
-                return None;
+            let found = matches(bucket, tag(hash)).find_map(|slot| take(bucket[slot + 4]));
+            if found.is_some() || bucket[PASSED] == 0 {
+                return found;
             }
         }
         None
@@ -252,13 +252,13 @@ mod tests {
                     4..6 => prop_assert_eq!(index.remove(hash, key), model.remove(&key).is_some()),
                     _ => {
                         let expected = model.contains_key(&key).then_some(key);
-                        prop_assert_eq!(index.find(hash, |line| line == key), expected);
+                        prop_assert_eq!(index.find(hash, |line| (line == key).then_some(line)), expected);
                     }
                 }
             }
             prop_assert_eq!(index.len(), model.len());
             for (&key, &hash) in &model {
-                prop_assert_eq!(index.find(hash, |line| line == key), Some(key));
+                prop_assert_eq!(index.find(hash, |line| (line == key).then_some(line)), Some(key));
                 prop_assert!(index.remove(hash, key));
             }
             prop_assert!((0..index.buckets).all(|at| index.bucket(at)[PASSED] == 0));
@@ -274,10 +274,10 @@ mod tests {
             assert_eq!(index.insert(u32::MAX, line), Ok(()));
         }
         assert_eq!(index.insert(u32::MAX, room), Err(TooLong));
-        assert_eq!(index.find(u32::MAX, |line| line == room - 1), Some(room - 1));
+        assert_eq!(index.find(u32::MAX, |line| (line == room - 1).then_some(line)), Some(room - 1));
         assert!(index.remove(u32::MAX, 0));
         assert_eq!(index.insert(u32::MAX, room), Ok(()));
-        assert_eq!(index.find(u32::MAX, |line| line == 0), None);
+        assert_eq!(index.find(u32::MAX, |line| (line == 0).then_some(())), None);
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(index.bucket(0).as_ptr().addr() % 64, 0);
         assert_eq!(index.bytes(), Tags::bytes_at(1_000_000));
         assert!(index.bytes() < 9_000_000);
-        assert_eq!(index.find(u32::MAX, |_| true), None);
-        assert_eq!(index.find(0, |_| true), None);
+        assert_eq!(index.find(u32::MAX, Some), None);
+        assert_eq!(index.find(0, Some), None);
     }
 }

@@ -186,7 +186,8 @@ impl Arena {
     }
 
     /// Header and window of a TCP record; `None` for another shape.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     pub(crate) fn tcp_mut(&mut self, line: u32) -> Option<(&mut Entry, &mut TcpWindow)> {
         let (header, rest) = self.lines.get_mut(line as usize..)?.split_first_mut()?;
         let entry: &mut Entry = transmute_mut!(header);

@@ -44,7 +44,8 @@ impl<'a> Datagram<'a> {
     /// [`Reason::Fragment`] and [`Reason::ExtensionHeader`] where the tracker finds no layer 4
     /// header in it (`get_l4proto`, `nf_conntrack_core.c`; `ipv6_skip_exthdr`,
     /// `net/ipv6/exthdrs_core.c`). All of Linux 6.12.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Reason> {
         match bytes.first() {
             Some(first) if first >> 4 == 4 => Self::parse_ipv4(bytes),
@@ -53,7 +54,8 @@ impl<'a> Datagram<'a> {
         }
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     fn parse_ipv4(bytes: &'a [u8]) -> Result<Self, Reason> {
         let fixed = bytes.first_chunk::<IPV4_HEADER>().ok_or(Reason::NetworkHeader)?;
         let header = usize::from(fixed[0] & 0x0f) * 4;
@@ -77,7 +79,7 @@ impl<'a> Datagram<'a> {
         })
     }
 
-    #[inline]
+    #[inline(never)]
     fn parse_ipv6(bytes: &'a [u8]) -> Result<Self, Reason> {
         let fixed = bytes.first_chunk::<IPV6_HEADER>().ok_or(Reason::NetworkHeader)?;
         let next = fixed[6];
@@ -107,7 +109,8 @@ impl<'a> Datagram<'a> {
     ///
     /// # Errors
     /// [`Reason::Layer4Short`], [`Reason::Gre`] (`nf_ct_get_tuple`, Linux 6.12).
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     pub fn tuple(&self) -> Result<Tuple, Reason> {
         let (source_id, destination_id) = ids(self.protocol, self.payload)?;
         Ok(Tuple {
@@ -156,7 +159,8 @@ fn inner_ipv6(bytes: &[u8]) -> Option<(u128, u128, u8, usize)> {
 }
 
 /// The layer 4 ids of the direction of a packet of `protocol`.
-#[inline]
+#[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+#[inline(always)]
 fn ids(protocol: u8, payload: &[u8]) -> Result<(u16, u16), Reason> {
     match protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE => {

@@ -59,7 +59,8 @@ impl<'a> TcpSegment<'a> {
     /// # Errors
     /// [`Reason::TcpHeader`] (`tcp_error`, `nf_conntrack_proto_tcp.c`, Linux 6.12). The flags are
     /// judged by [`flags_make_sense`](Self::flags_make_sense), behind the checksum as there.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     pub fn parse(payload: &'a [u8]) -> Result<Self, Reason> {
         let fixed = payload.first_chunk::<HEADER>().ok_or(Reason::TcpHeader)?;
         let header = usize::from(fixed[12] >> 4) * 4;

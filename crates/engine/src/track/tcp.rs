@@ -61,12 +61,30 @@ pub(crate) fn packet(
     if context.verify && is_corrupt(datagram) {
         return Judgement::Invalid(Reason::TcpChecksum);
     }
-    if is_steady(context, entry, segment) && window::keep_steady(context, window, segment, shift) {
-        window.last_index = Kind::Ack as u8;
-        let life = life(context, window, Kind::Ack, state::ESTABLISHED);
-        return Judgement::Refresh(Ticks::from_seconds(life));
+    match steady(context, entry, window, segment, shift) {
+        Some(life) => Judgement::Refresh(life),
+        None => judge(context, entry, window, segment, shift),
     }
-    judge(context, entry, window, segment, shift)
+}
+
+/// How long the connection lives from now on, if the segment is one of those that make up nearly
+/// all traffic ([`is_steady`]); otherwise nothing has changed. Its checksum is the caller's business
+/// ([`is_corrupt`]).
+#[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+#[inline(always)]
+pub(crate) fn steady(
+    context: &Context<'_>,
+    entry: &Entry,
+    window: &mut TcpWindow,
+    segment: TcpSegment<'_>,
+    shift: i32,
+) -> Option<Ticks> {
+    if !is_steady(context, entry, segment) || !window::keep_steady(context, window, segment, shift)
+    {
+        return None;
+    }
+    window.last_index = Kind::Ack as u8;
+    Some(Ticks::from_seconds(life(context, window, Kind::Ack, state::ESTABLISHED)))
 }
 
 /// Whether the segment is one of the many that make up nearly all traffic: ACK or data of an
@@ -127,8 +145,9 @@ const _: () = {
     assert!(original == state::ESTABLISHED && reply == original, "what is steady stays");
 };
 
+/// Whether the checksum is wrong.
 #[cold]
-fn is_corrupt(datagram: &Datagram<'_>) -> bool {
+pub(crate) fn is_corrupt(datagram: &Datagram<'_>) -> bool {
     !layer4_holds(datagram, protocol::TCP, datagram.payload.len())
 }
 
@@ -319,7 +338,8 @@ fn advance(
 }
 
 /// How many seconds the connection lives on.
-#[inline]
+#[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+#[inline(always)]
 fn life(context: &Context<'_>, window: &TcpWindow, kind: Kind, to: u8) -> u32 {
     let retransmitted = window.retransmissions >= context.settings.tcp_max_retrans;
     if retransmitted || window.last_window == 0 || kind == Kind::Reset {

@@ -46,6 +46,20 @@ pub(crate) fn packet(
     Judgement::Refresh(long)
 }
 
+/// How long an assured connection that is a stream lives from now on; `None` where [`packet`] is to
+/// judge.
+#[inline]
+pub(crate) fn steady(
+    context: &Context<'_>,
+    entry: &Entry,
+    datagram: &Datagram<'_>,
+) -> Option<Ticks> {
+    if entry.small[STREAM] == 0 || fault(context, datagram).is_some() {
+        return None;
+    }
+    Some(Ticks::from_seconds(context.settings.timeouts.udp_stream))
+}
+
 /// Makes the connection an assured one, unless it lost a clash and lives a second only.
 #[inline]
 pub(super) fn assure(context: &mut Context<'_>, entry: &mut Entry) {

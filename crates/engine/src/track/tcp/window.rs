@@ -118,7 +118,8 @@ pub(super) fn check(
 
 /// Keeps what an ACK tells whose only flag that matters is that, if it is inside; otherwise
 /// nothing changes, and [`check`] is to judge.
-#[inline]
+#[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+#[inline(always)]
 pub(super) fn keep_steady(
     context: &Context<'_>,
     window: &mut TcpWindow,
@@ -266,7 +267,8 @@ fn turn_away(
 }
 
 impl Numbers {
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     fn of(segment: TcpSegment<'_>, receiver: &TcpSide, shift: i32) -> Self {
         let acknowledgement = segment.acknowledgement;
         let selective = if receiver.has(side::SACK_PERMITTED) {
@@ -303,7 +305,8 @@ impl Numbers {
         self
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     fn fit(self, sender: &TcpSide, receiver: &TcpSide) -> Fit {
         if !before(self.sequence, sender.max_end.wrapping_add(1)) {
             return Fit::Outside(Reason::TcpSequenceAbove);
@@ -346,7 +349,8 @@ impl Numbers {
 
     /// Keeps what a segment inside tells. What differs from segment to segment at random is put in
     /// terms of values, not of branches, for those could not be predicted.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     fn keep(self, segment: TcpSegment<'_>, sender: &mut TcpSide, receiver: &mut TcpSide) {
         let announced = scaled(segment, sender);
         let gap = self.selective.wrapping_sub(self.acknowledgement);
@@ -375,7 +379,8 @@ impl Numbers {
     }
 
     /// Counts a segment that is sent again, or keeps its numbers to know it by.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     fn count_retransmission(
         self,
         segment: TcpSegment<'_>,
