@@ -5,12 +5,24 @@
 
 use std::collections::BTreeMap;
 
-use ctkeeper_flow::{Flow, Layer4, Protocol};
+use ctkeeper_flow::{Direction, Flow, Layer4, Protocol};
 
 use crate::compare::Told;
-use crate::sequence::Side;
+use crate::ground::PORTS;
 use crate::transcript::Sent;
-use crate::wire::{self, Endpoint};
+use crate::wire::{self, Endpoint, Ends};
+
+/// Whether two ports could each have been drawn for a third one (`nf_nat_l4proto_unique_tuple`,
+/// `net/netfilter/nf_nat_core.c`, Linux 6.12).
+fn is_alike(before: u16, one: u16, other: u16) -> bool {
+    let asked_for = |port| (PORTS.0..=PORTS.1).contains(&port);
+    let drawn = |port| match before {
+        0..=511 => (1..=511).contains(&port),
+        512..=1023 => (600..=1023).contains(&port),
+        1024.. => port >= 1024,
+    };
+    (asked_for(one) && asked_for(other)) || (drawn(one) && drawn(other))
+}
 
 /// A translated client as servers see it: protocol, server, client.
 type Seen = (Protocol, Endpoint, Endpoint);
@@ -23,23 +35,38 @@ pub(crate) struct Aliases {
 }
 
 impl Aliases {
-    /// A connection's first packet has come out on the server's side.
-    pub(crate) fn learn(&mut self, sent: &Sent, told: Told<'_>) {
-        let (Some(flow), Side::Client) = (told.flow, sent.from) else { return };
-        let Some(seen) = sent.out.first().and_then(|out| wire::read(&out.bytes)) else { return };
-        let Layer4::Ports { source, destination } = flow.reply.layer4 else { return };
-        let ours = (flow.reply.destination, destination);
-        let theirs = (seen.ends.source.address, seen.ends.source.port);
-        let server = Endpoint { address: flow.reply.source, port: source };
-        if seen.protocol != flow.reply.protocol || ours.0 != theirs.0 || ours.1 == theirs.1 {
-            return;
+    /// A packet of the original direction has come out: has its source another port than with the
+    /// engine, then one as good?
+    pub(crate) fn learn(&mut self, sent: &Sent, told: Told<'_>) -> Result<(), String> {
+        let (Some(ours), Direction::Original) = (told.seen(), told.outcome.direction) else {
+            return Ok(());
+        };
+        let theirs = sent.out.first().and_then(|out| wire::read(&out.bytes));
+        let (Some(theirs), true) = (theirs, told.flow.is_some()) else { return Ok(()) };
+        let (mine, other) = (ours.ends.source, theirs.ends.source);
+        let same_place = mine.address == other.address
+            && ours.ends.destination == theirs.ends.destination
+            && ours.protocol == theirs.protocol;
+        if !same_place || mine.port == other.port {
+            return Ok(());
         }
-        if server != seen.ends.destination {
-            return;
+        let Some(before) = wire::read(&sent.datagram) else { return Ok(()) };
+        if !is_alike(before.ends.source.port, mine.port, other.port) {
+            return Err(format!("the kernel draws port {}, the engine {}", other.port, mine.port));
         }
-        let end = |port| Endpoint { address: ours.0, port };
-        self.to_engine.insert((seen.protocol, server, end(theirs.1)), ours.1);
-        self.to_kernel.insert((seen.protocol, server, end(ours.1)), theirs.1);
+        self.to_engine.insert((ours.protocol, ours.ends.destination, other), mine.port);
+        self.to_kernel.insert((ours.protocol, ours.ends.destination, mine), other.port);
+        Ok(())
+    }
+
+    /// Whether ports that were drawn have a part in a packet that comes out between these ends.
+    pub(crate) fn concern(&self, sent: &Sent, out: &Ends) -> bool {
+        let known = |protocol, ends: Ends| {
+            self.to_engine.contains_key(&(protocol, ends.source, ends.destination))
+        };
+        wire::read(&sent.datagram).is_some_and(|seen| {
+            known(seen.protocol, seen.ends) || known(seen.protocol, out.turned())
+        })
     }
 
     /// The packet as it would have been sent to the engine's choice, where that is another one.

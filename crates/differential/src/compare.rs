@@ -1,21 +1,23 @@
 //! One packet, one entry: the kernel's against the engine's.
 
 use ctkeeper_engine::{Class, Outcome, Verdict};
-use ctkeeper_flow::{Direction, Flow, Layer4, Protocol, ProtocolState, Tuple};
+use ctkeeper_flow::{Direction, Flow, ProtocolState};
 
 use crate::addresses::translated;
 use crate::aliases::Aliases;
 use crate::ground::{CLASSES, REPLY};
 use crate::sequence::{Side, Treatment};
 use crate::transcript::Sent;
-use crate::wire::{self, Endpoint, Ends, Seen};
+use crate::wire::{self, Seen};
 
 /// What the engine says of a packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told<'a> {
     pub(crate) outcome: &'a Outcome,
-    /// Its connection as it stands behind the packet.
+    /// Its connection as it stands behind the packet, unless it ended with it.
     pub(crate) flow: Option<&'a Flow>,
+    /// The packet as it goes on; none where it cannot be translated.
+    pub(crate) packet: Option<&'a [u8]>,
 }
 
 /// What tells entries apart.
@@ -31,7 +33,7 @@ impl Key {
 impl Told<'_> {
     /// The code that a packet of this outcome carries; 0 for one that is dropped.
     fn code(self) -> u8 {
-        if self.outcome.verdict == Verdict::Drop {
+        if self.outcome.verdict == Verdict::Drop || self.packet.is_none() {
             return 0;
         }
         let code = match self.outcome.class {
@@ -44,47 +46,24 @@ impl Told<'_> {
         code + if self.outcome.direction == Direction::Reply { REPLY } else { 0 }
     }
 
+    /// Where and how it goes on.
+    pub(crate) fn seen(self) -> Option<Seen> {
+        wire::read(self.packet?)
+    }
+
     /// Whether the router is itself the packet's destination, so that it does not come out.
-    pub(crate) fn stays_here(self, sent: &Sent) -> bool {
-        let Some(seen) = wire::read(&sent.datagram) else { return false };
-        let here = translated(family(&seen), Treatment::Masquerade, Side::Client);
-        self.destination(seen.ends.destination.address) == here
-    }
-
-    fn destination(self, untranslated: std::net::IpAddr) -> std::net::IpAddr {
-        match (self.flow, self.outcome.direction) {
-            (None, _) => untranslated,
-            (Some(flow), Direction::Original) => flow.reply.source,
-            (Some(flow), Direction::Reply) => flow.original.source,
-        }
-    }
-
-    /// The ends of the packet as they are behind the router.
-    fn ends(self, seen: &Seen) -> Ends {
-        match (self.flow, self.outcome.direction) {
-            (None, _) => seen.ends,
-            (Some(flow), Direction::Original) => ends_of(&flow.reply).turned(),
-            (Some(flow), Direction::Reply) => ends_of(&flow.original).turned(),
-        }
+    pub(crate) fn stays_here(self) -> bool {
+        self.seen().is_some_and(|seen| {
+            let here = translated(family(&seen), Treatment::Masquerade, Side::Client);
+            seen.ends.destination.address == here
+        })
     }
 }
 
-fn family(seen: &Seen) -> ctkeeper_flow::Family {
+const fn family(seen: &Seen) -> ctkeeper_flow::Family {
     match seen.ends.source.address {
         std::net::IpAddr::V4(_) => ctkeeper_flow::Family::Ipv4,
         std::net::IpAddr::V6(_) => ctkeeper_flow::Family::Ipv6,
-    }
-}
-
-fn ends_of(tuple: &Tuple) -> Ends {
-    let (from, to) = match tuple.layer4 {
-        Layer4::None => (0, 0),
-        Layer4::Ports { source, destination } => (source, destination),
-        Layer4::Icmp { id, .. } => (id, id),
-    };
-    Ends {
-        source: Endpoint { address: tuple.source, port: from },
-        destination: Endpoint { address: tuple.destination, port: to },
     }
 }
 
@@ -110,61 +89,27 @@ pub(crate) fn class(sent: &Sent, told: Told<'_>) -> Result<(), String> {
     Err(format!("the kernel says {}, the engine {}{reason}", word(theirs), word(ours)))
 }
 
-/// Whether both translate the packet alike.
-pub(crate) fn ends(sent: &Sent, told: Told<'_>, aliases: &Aliases) -> Result<(), String> {
-    let (Some(before), Some(out)) = (wire::read(&sent.datagram), sent.out.first()) else {
-        return Ok(());
-    };
-    let Some(seen) = wire::read(&out.bytes) else { return Ok(()) };
-    if told.outcome.class == Class::Related && told.flow.is_some() {
-        return inner_ends(told, &out.bytes, &seen, aliases);
+/// Whether the packet goes on alike, byte for byte behind the network header.
+pub(crate) fn packet(sent: &Sent, told: Told<'_>, aliases: &Aliases) -> Result<(), String> {
+    let (Some(ours), Some(out)) = (told.seen(), sent.out.first()) else { return Ok(()) };
+    let Some(theirs) = wire::read(&out.bytes) else { return Ok(()) };
+    let mut ends = ours.ends;
+    ends.source = aliases.kernels(ours.protocol, ends.destination, ends.source);
+    ends.destination = aliases.kernels(ours.protocol, ends.source, ends.destination);
+    if theirs.ends != ends {
+        return Err(format!("it comes out as {:?}, the engine says {ends:?}", theirs.ends));
     }
-    let mut ours = told.ends(&before);
-    ours.source = aliases.kernels(seen.protocol, ours.destination, ours.source);
-    if !has_ids(seen.protocol) {
-        for ends in [&mut ours.source, &mut ours.destination] {
-            ends.port = 0;
-        }
-    }
-    if seen.ends == ours || before.protocol != seen.protocol {
+    let layer4 = wire::layer4_of(sent.out.iter().map(|out| out.bytes.as_slice()));
+    let engines = told.packet.and_then(|packet| packet.get(ours.header..)).unwrap_or_default();
+    // Where ports were drawn, ports and checksums are each one's own.
+    if layer4 == engines || aliases.concern(sent, &ends) {
         return Ok(());
     }
-    Err(format!("it comes out as {:?}, the engine says {ours:?}", seen.ends))
+    Err(format!("it comes out as {}, the engine says {}", digits(&layer4), digits(engines)))
 }
 
-fn has_ids(protocol: Protocol) -> bool {
-    matches!(
-        protocol,
-        Protocol::TCP
-            | Protocol::UDP
-            | Protocol::UDPLITE
-            | Protocol::SCTP
-            | Protocol::ICMP
-            | Protocol::ICMPV6
-    )
-}
-
-/// The packet inside an error is what its receiver once sent.
-fn inner_ends(told: Told<'_>, bytes: &[u8], seen: &Seen, aliases: &Aliases) -> Result<(), String> {
-    let Some(flow) = told.flow else { return Ok(()) };
-    let own = match told.outcome.direction {
-        Direction::Original => &flow.reply,
-        Direction::Reply => &flow.original,
-    };
-    if seen.ends.destination.address != own.source {
-        let to = seen.ends.destination.address;
-        return Err(format!("the error goes to {to}, with the engine to {}", own.source));
-    }
-    let Some(inner) = bytes.get(seen.header + 8..).and_then(wire::read) else { return Ok(()) };
-    if inner.is_later_fragment || !has_ids(inner.protocol) {
-        return Ok(());
-    }
-    let mut ours = ends_of(own);
-    ours.destination = aliases.kernels(inner.protocol, ours.source, ours.destination);
-    if inner.ends == ours {
-        return Ok(());
-    }
-    Err(format!("the error is about {:?}, with the engine about {ours:?}", inner.ends))
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An entry in one line.

@@ -121,13 +121,16 @@ fn spoil(steps: &mut [Step], dice: &mut Dice) {
 }
 
 /// Where destinations are translated, clients speak to the virtual address. What claims to come
-/// from the router itself, the router does not take from outside.
+/// from the router itself, the router does not take from outside, and it sends no fragments.
 fn address(steps: &mut [Step], treatment: Treatment) {
     for step in steps.iter_mut().filter(|_| treatment.is_local()) {
-        if let Step::Send(packet) = step
-            && let (Side::Client, Transport::Error(error)) = (packet.from, &mut packet.transport)
-        {
-            error.source = Host::Router;
+        let Step::Send(packet) = step else { continue };
+        if packet.from == Side::Server {
+            packet.defects.fragments = 0;
+        }
+        if let Transport::Error(error) = &mut packet.transport {
+            error.source = if packet.from == Side::Client { Host::Router } else { Host::Server };
+            error.destination = error.destination.filter(|host| *host == Host::OtherClient);
         }
     }
     if !treatment.is_virtual() {

@@ -82,7 +82,8 @@ const COPY: u32 = 0xd0;
 /// Mark of what sequences send from the router itself.
 pub const OWN: u32 = 0xd1;
 
-/// The rules for nft. Every packet that leaves carries its class out of them.
+/// The rules for nft. Every packet that leaves carries its class out of them; what the router itself
+/// has to say never leaves.
 pub fn rules(treatments: &[Treatment]) -> String {
     let (mut raw, mut filter) = (String::new(), String::new());
     let (mut before, mut after) = (String::new(), String::new());
@@ -106,19 +107,18 @@ pub fn rules(treatments: &[Treatment]) -> String {
         );
     }
     text += &verdict_rules("verdict", "postrouting", &format!("meta mark {COPY} accept"));
+    text += &format!(
+        "chain own {{ type filter hook output priority -450; policy accept;\n\
+         meta mark != {{ {COPY}, {OWN} }} drop\n}}\n"
+    );
     if treatments.iter().any(|treatment| treatment.is_local()) {
         text += &verdict_rules("staying", "input", "");
-        text += &format!(
-            "chain own {{ type filter hook output priority -450; policy accept;\n\
-             meta mark != {{ {COPY}, {OWN} }} drop\n}}\n"
-        );
         return text + "}\n" + &copying_rules();
     }
     text + "}\n"
 }
 
-/// What stays on the router is copied to the servers' side, with its class; the router's own
-/// answers never leave.
+/// What stays on the router is copied to the servers' side, with its class.
 fn copying_rules() -> String {
     let table = |ip: &str, family: Family| {
         let gateway = Place { family, treatment: Treatment::Plain, slot: 0 }.address(Host::Server);

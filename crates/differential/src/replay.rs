@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ctkeeper_engine::rules::Rules;
-use ctkeeper_engine::{
-    Config, Coverage, Engine, Mode, OutOfMemory, Outcome, Packet, Route, Time, Verdict,
-};
+use ctkeeper_engine::{Config, Coverage, Engine, Mode, OutOfMemory, Packet, Route, Time, Verdict};
 use ctkeeper_flow::{Statistic, Statistics};
 
 use crate::addresses::Place;
@@ -117,7 +115,12 @@ impl<'a> Replay<'a> {
             checksum_verified: aliased.is_some() && !self.has_wrong_checksum(sent),
         };
         let outcome = self.engine.packet(now, &packet, &mut self.rules);
-        if let Err(text) = self.compare(now, sent, &outcome) {
+        let mut goes_on = packet.bytes.to_vec();
+        let whole = self.engine.translate(&outcome, &mut goes_on).is_ok();
+        let flow = outcome.connection.and_then(|handle| self.engine.connection(now, handle));
+        let packet = whole.then_some(goes_on.as_slice());
+        let told = compare::Told { outcome: &outcome, flow: flow.as_ref(), packet };
+        if let Err(text) = self.compare(sent, told) {
             self.disagree(Some(sent.sequence), text);
         }
     }
@@ -135,16 +138,14 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn compare(&mut self, now: Time, sent: &Sent, outcome: &Outcome) -> Result<(), String> {
-        let flow = outcome.connection.and_then(|handle| self.engine.connection(now, handle));
-        let told = compare::Told { outcome, flow: flow.as_ref() };
-        if sent.out.is_empty() && told.stays_here(sent) {
+    fn compare(&mut self, sent: &Sent, told: compare::Told<'_>) -> Result<(), String> {
+        if sent.out.is_empty() && told.stays_here() {
             return Ok(());
         }
         compare::class(sent, told)?;
-        if outcome.verdict == Verdict::Accept {
-            self.aliases.learn(sent, told);
-            compare::ends(sent, told, &self.aliases)?;
+        if told.outcome.verdict == Verdict::Accept {
+            self.aliases.learn(sent, told)?;
+            compare::packet(sent, told, &self.aliases)?;
         }
         Ok(())
     }

@@ -438,3 +438,24 @@ fn ends(source: IpAddr, destination: IpAddr, protocol: Protocol, layer4: &[u8]) 
         destination: Endpoint { address: destination, port: to },
     }
 }
+
+/// Layer 4 of a packet that came out whole or in fragments, in any order.
+pub fn layer4_of<'a>(packets: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut parts: Vec<(u16, &[u8])> = packets.filter_map(part).collect();
+    parts.sort_unstable_by_key(|(offset, _)| *offset);
+    parts.into_iter().flat_map(|(_, bytes)| bytes).copied().collect()
+}
+
+/// The offset, in eights of bytes, and the payload of a fragment or a whole packet.
+fn part(packet: &[u8]) -> Option<(u16, &[u8])> {
+    let seen = read(packet)?;
+    let offset = match packet.first()? >> 4 {
+        4 => u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]) & 0x1fff,
+        _ if seen.is_later_fragment => {
+            let field = packet.get(seen.header - 6..seen.header - 4)?;
+            u16::from_be_bytes([field[0], field[1]]) >> 3
+        }
+        _ => 0,
+    };
+    Some((offset, packet.get(seen.header..)?))
+}
