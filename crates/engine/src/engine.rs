@@ -123,6 +123,13 @@ impl Engine {
         self.table.take_events()
     }
 
+    /// For going through what a kernel has done: where in its range the search for a port, or an
+    /// ICMP id, began when the next packet was translated, in place of the next random number.
+    /// Unless that packet draws one, it is forgotten with `None`.
+    pub const fn foretell(&mut self, offset: Option<u16>) {
+        self.table.foretold = offset;
+    }
+
     /// Which cells and reasons were met; `None` unless [`Config::coverage`] is on.
     pub fn coverage(&self) -> Option<&Coverage> {
         self.coverage.as_deref()

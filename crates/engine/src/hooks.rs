@@ -8,10 +8,10 @@ use ctkeeper_flow::{Direction, Status, Zone};
 use crate::engine::{Engine, Tracked};
 use crate::entry::flag;
 use crate::event::Changes;
-use crate::nat::bind::{TRANSLATED, bound};
+use crate::nat::bind::{TRANSLATED, bound, translated};
 use crate::nat::{End, packet_at};
 use crate::outcome::{Class, Outcome, Reason, Verdict};
-use crate::packet::rewrite::error_can_pass;
+use crate::packet::rewrite::{can_translate, error_can_pass};
 use crate::packet::{Datagram, Packet, Route};
 use crate::rules::{Binding, Connection, Decision, Hook, Ruleset, Stage, Tracking, Visit};
 use crate::time::Ticks;
@@ -339,6 +339,10 @@ impl Engine {
                 self.table.bind_to_itself(walk.now, line, end, self.profile);
             }
             Binding::Drop => return Err(Stopped(Reason::Rule)),
+        }
+        let changes = self.table.arena.entry(line).has(translated(end));
+        if changes && !can_translate(walk.datagram, end) {
+            return Err(Stopped(Reason::Untranslatable));
         }
         Ok(())
     }

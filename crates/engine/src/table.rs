@@ -28,6 +28,8 @@ pub(crate) struct Table {
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) related: Related,
     pub(crate) random: Random,
+    /// The next offset in a range of ports, where it is known already ([`crate::Engine::foretell`]).
+    pub(crate) foretold: Option<u16>,
     pub(crate) limit: u32,
     profile: Profile,
     pub(crate) next_id: u32,
@@ -78,6 +80,7 @@ impl Table {
             related: Related::new(config.expectation_limit()),
             // Apart from the hash's key, which is drawn from the same seed.
             random: Random::new(config.seed.rotate_left(32) ^ 1),
+            foretold: None,
             limit: config.limit,
             profile: config.profile,
             next_id: 1,

@@ -24,6 +24,17 @@ pub fn translate(bytes: &mut [u8], end: End, target: &Tuple) -> Result<(), Reaso
     place.change(packet, end, target).ok_or(Reason::Untranslatable)
 }
 
+/// Whether [`translate`] can change the layer 4 header of a packet at one end. The kernel drops the
+/// first packet of a connection where it cannot, before the connection comes into the table
+/// (`nf_nat_manip_pkt`).
+pub(crate) fn can_translate(datagram: &Datagram<'_>, end: End) -> bool {
+    let mut head = [0; 64];
+    let length = datagram.payload.len().min(head.len());
+    head[..length].copy_from_slice(&datagram.payload[..length]);
+    let change = Change { end, old: 0, new: 0, id: 0, icmp_id: 0 };
+    change.layer4(datagram.protocol, &mut head[..length]).is_some()
+}
+
 /// Whether an ICMP error about a known connection passes where packets are translated: it must have
 /// room for a packet inside, and a right checksum, unless the caller has `verified` that
 /// (`nf_nat_icmp_reply_translation`, `nf_nat_icmpv6_reply_translation`).
