@@ -4,7 +4,6 @@ use ctkeeper_engine::{Class, Outcome, Verdict};
 use ctkeeper_flow::{Direction, Flow, ProtocolState};
 
 use crate::addresses::translated;
-use crate::aliases::Aliases;
 use crate::ground::{CLASSES, REPLY};
 use crate::sequence::{Side, Treatment};
 use crate::transcript::Sent;
@@ -90,19 +89,15 @@ pub(crate) fn class(sent: &Sent, told: Told<'_>) -> Result<(), String> {
 }
 
 /// Whether the packet goes on alike, byte for byte behind the network header.
-pub(crate) fn packet(sent: &Sent, told: Told<'_>, aliases: &Aliases) -> Result<(), String> {
+pub(crate) fn packet(sent: &Sent, told: Told<'_>) -> Result<(), String> {
     let (Some(ours), Some(out)) = (told.seen(), sent.out.first()) else { return Ok(()) };
     let Some(theirs) = wire::read(&out.bytes) else { return Ok(()) };
-    let mut ends = ours.ends;
-    ends.source = aliases.kernels(ours.protocol, ends.destination, ends.source);
-    ends.destination = aliases.kernels(ours.protocol, ends.source, ends.destination);
-    if theirs.ends != ends {
-        return Err(format!("it comes out as {:?}, the engine says {ends:?}", theirs.ends));
+    if theirs.ends != ours.ends {
+        return Err(format!("it comes out as {:?}, the engine says {:?}", theirs.ends, ours.ends));
     }
     let layer4 = wire::layer4_of(sent.out.iter().map(|out| out.bytes.as_slice()));
     let engines = told.packet.and_then(|packet| packet.get(ours.header..)).unwrap_or_default();
-    // Where ports were drawn, ports and checksums are each one's own.
-    if layer4 == engines || aliases.concern(sent, &ends) {
+    if layer4 == engines {
         return Ok(());
     }
     Err(format!("it comes out as {}, the engine says {}", digits(&layer4), digits(engines)))

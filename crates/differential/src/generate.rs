@@ -131,6 +131,7 @@ fn address(steps: &mut [Step], treatment: Treatment) {
         if let Transport::Error(error) = &mut packet.transport {
             error.source = if packet.from == Side::Client { Host::Router } else { Host::Server };
             error.destination = error.destination.filter(|host| *host == Host::OtherClient);
+            error.about.from = packet.from.other();
         }
     }
     if !treatment.is_virtual() {

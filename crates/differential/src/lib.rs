@@ -6,10 +6,10 @@
 
 pub mod actors;
 pub mod addresses;
-mod aliases;
 pub mod campaign;
 mod compare;
 pub mod dice;
+mod foretold;
 pub mod generate;
 pub mod ground;
 pub mod replay;

@@ -7,10 +7,9 @@ use ctkeeper_engine::{Config, Coverage, Engine, Mode, OutOfMemory, Packet, Route
 use ctkeeper_flow::{Statistic, Statistics};
 
 use crate::addresses::Place;
-use crate::aliases::Aliases;
 use crate::compare::{self, Key};
+use crate::foretold;
 use crate::ground::{engine_rules, interface};
-use crate::sequence::{self, Step};
 use crate::transcript::{Sent, Transcript, What};
 
 /// Where kernel and engine disagree for the first time about a sequence.
@@ -60,8 +59,12 @@ pub fn replay(transcript: &Transcript, mode: Mode) -> Result<Report, OutOfMemory
     Ok(replay.report)
 }
 
-struct Replay<'a> {
-    transcript: &'a Transcript,
+/// The interface that a packet leaves by: where it came out, or would have.
+fn leaves_by(sent: &Sent) -> u32 {
+    interface(sent.out.first().map_or(sent.from.other(), |out| out.side))
+}
+
+struct Replay {
     engine: Engine,
     rules: Rules,
     places: BTreeMap<Place, u32>,
@@ -69,12 +72,11 @@ struct Replay<'a> {
     steps: Vec<u32>,
     /// Sequences about which there is disagreement; what follows from it is not told.
     lost: BTreeSet<u32>,
-    aliases: Aliases,
     report: Report,
 }
 
-impl<'a> Replay<'a> {
-    fn new(transcript: &'a Transcript, mode: Mode) -> Result<Self, OutOfMemory> {
+impl Replay {
+    fn new(transcript: &Transcript, mode: Mode) -> Result<Self, OutOfMemory> {
         let config = Config {
             mode,
             profile: transcript.profile,
@@ -88,13 +90,11 @@ impl<'a> Replay<'a> {
         engine.add_namespace(transcript.settings.clone());
         let places = transcript.played.iter().map(|(place, _)| *place).zip(0..).collect();
         Ok(Self {
-            transcript,
             engine,
             rules: engine_rules(&transcript.treatments),
             places,
             steps: vec![0; transcript.played.len()],
             lost: BTreeSet::new(),
-            aliases: Aliases::default(),
             report: Report::default(),
         })
     }
@@ -104,48 +104,34 @@ impl<'a> Replay<'a> {
         if let Some(step) = self.steps.get_mut(sent.sequence as usize) {
             *step = sent.step;
         }
-        let aliased = self.aliases.to_engine(sent);
         let packet = Packet {
-            bytes: aliased.as_ref().unwrap_or(&sent.datagram),
+            bytes: &sent.datagram,
             namespace: 0,
             route: sent.route,
             input: if sent.route == Route::Output { 0 } else { interface(sent.from) },
-            output: if sent.route == Route::Input { 0 } else { interface(sent.from.other()) },
+            output: if sent.route == Route::Input { 0 } else { leaves_by(sent) },
             mark: 0,
-            checksum_verified: aliased.is_some() && !self.has_wrong_checksum(sent),
+            checksum_verified: false,
         };
+        self.engine.foretell(foretold::offset(sent));
         let outcome = self.engine.packet(now, &packet, &mut self.rules);
         let mut goes_on = packet.bytes.to_vec();
         let whole = self.engine.translate(&outcome, &mut goes_on).is_ok();
         let flow = outcome.connection.and_then(|handle| self.engine.connection(now, handle));
         let packet = whole.then_some(goes_on.as_slice());
         let told = compare::Told { outcome: &outcome, flow: flow.as_ref(), packet };
-        if let Err(text) = self.compare(sent, told) {
+        if let Err(text) = Self::compare(sent, told) {
             self.disagree(Some(sent.sequence), text);
         }
     }
 
-    fn has_wrong_checksum(&self, sent: &Sent) -> bool {
-        self.sent_by(sent).is_some_and(|packet| packet.defects.checksum)
-    }
-
-    /// What the sequence says of a packet.
-    fn sent_by(&self, sent: &Sent) -> Option<&'a sequence::Packet> {
-        let (_, sequence) = self.transcript.played.get(sent.sequence as usize)?;
-        match sequence.steps.get(sent.step as usize)? {
-            Step::Send(packet) => Some(packet),
-            Step::Pause(_) => None,
-        }
-    }
-
-    fn compare(&mut self, sent: &Sent, told: compare::Told<'_>) -> Result<(), String> {
+    fn compare(sent: &Sent, told: compare::Told<'_>) -> Result<(), String> {
         if sent.out.is_empty() && told.stays_here() {
             return Ok(());
         }
         compare::class(sent, told)?;
         if told.outcome.verdict == Verdict::Accept {
-            self.aliases.learn(sent, told)?;
-            compare::packet(sent, told, &self.aliases)?;
+            compare::packet(sent, told)?;
         }
         Ok(())
     }
@@ -162,7 +148,6 @@ impl<'a> Replay<'a> {
         let mut ours: BTreeMap<Key, _> = BTreeMap::new();
         let mut doubled = Vec::new();
         for (_, flow) in self.engine.connections(now) {
-            let flow = self.aliases.as_the_kernel(flow);
             if let Some(double) = ours.insert(Key::of(&flow), flow) {
                 doubled.push(double);
             }
