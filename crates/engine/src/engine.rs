@@ -168,6 +168,7 @@ impl Engine {
         if usize::from(packet.namespace) >= self.table.namespaces.len() {
             return Outcome::loose(Class::Untracked, None);
         }
+        self.table.clock = now;
         if self.collector.is_due(now) {
             self.collect_a_little(now);
         }
@@ -185,6 +186,7 @@ impl Engine {
     /// Lets the collector do what is due by `now`, looking at no more than `budget` places;
     /// whether that was all. Packets do so a little at a time: this is for when none come.
     pub fn collect(&mut self, now: Time, budget: usize) -> bool {
+        self.table.clock = now;
         self.collector.run(now, &mut self.table, budget)
     }
 
@@ -499,8 +501,11 @@ impl Engine {
         if !entry.has(Status::CONFIRMED) && tracked.direction == Direction::Original {
             let is_expected = entry.has(Status::EXPECTED);
             match self.table.list(now, tracked.line) {
-                Entered::Yes if is_expected => tracked.changes.add(Changes::RELATED),
-                Entered::Yes => tracked.changes.add(Changes::NEW),
+                Entered::Yes => {
+                    self.begin_at(tracked.line);
+                    let event = if is_expected { Changes::RELATED } else { Changes::NEW };
+                    tracked.changes.add(event);
+                }
                 Entered::ByReply => tracked.changes = Changes::default(),
                 Entered::Another(winner) => tracked.line = winner,
                 Entered::No(reason) => {
@@ -516,6 +521,16 @@ impl Engine {
             direction: tracked.direction,
             reason: None,
             connection: Some(self.table.handle(tracked.line)),
+        }
+    }
+
+    /// Keeps when a connection entered the table, where its namespace wants that
+    /// (`__nf_conntrack_insert_prepare`).
+    #[inline]
+    fn begin_at(&mut self, line: u32) {
+        let entry = self.table.arena.entry_mut(line);
+        if self.table.namespaces[usize::from(entry.namespace)].settings.timestamps {
+            self.table.extensions.begin_at(line, entry, self.table.clock);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::outcome::{Handle, Reason};
 use crate::random::Random;
 use crate::related::Related;
 use crate::settings::{Config, Profile, Settings};
-use crate::time::Ticks;
+use crate::time::{Ticks, Time};
 use crate::tuple::Tuple;
 
 /// Connections of all namespaces, found by the tuple of either direction.
@@ -30,6 +30,8 @@ pub(crate) struct Table {
     pub(crate) random: Random,
     /// The next offset in a range of ports, where it is known already ([`crate::Engine::foretell`]).
     pub(crate) foretold: Option<u16>,
+    /// The moment of the latest call, for timestamps.
+    pub(crate) clock: Time,
     pub(crate) limit: u32,
     profile: Profile,
     pub(crate) next_id: u32,
@@ -81,6 +83,7 @@ impl Table {
             // Apart from the hash's key, which is drawn from the same seed.
             random: Random::new(config.seed.rotate_left(32) ^ 1),
             foretold: None,
+            clock: Time::default(),
             limit: config.limit,
             profile: config.profile,
             next_id: 1,
@@ -330,7 +333,11 @@ impl Table {
             return;
         }
         let namespace = self.arena.entry(line).namespace;
-        let flow = self.flow(now, line);
+        let mut flow = self.flow(now, line);
+        if let (Some(timestamps), true) = (&mut flow.timestamps, changes.contains(Changes::DESTROY))
+        {
+            timestamps.stop = self.clock.0;
+        }
         if let Some(events) = &mut self.events {
             events.push(Event { namespace, changes, flow });
         }

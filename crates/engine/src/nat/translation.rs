@@ -104,6 +104,7 @@ impl Engine {
         interface: u32,
         address: Option<IpAddr>,
     ) -> usize {
+        self.table.clock = now;
         let address = address.map(address_bits);
         let gone: Vec<u32> = self
             .table

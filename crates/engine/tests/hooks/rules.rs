@@ -120,3 +120,22 @@ fn what_changed_with_a_dropped_packet_is_told_with_the_next() {
     router.back(&udp(server, client));
     assert_eq!(told(&mut router), []);
 }
+
+#[test]
+fn connections_tell_when_they_began_and_ended() {
+    let mut router = Router::new(Rules::default());
+    router.engine.settings_mut(0).unwrap().timestamps = true;
+    let began = router.now;
+    let (client, server) = ((CLIENT, 40_000), (SERVER, 53));
+    let (outcome, _) = router.out(&tcp(client, server, Segment::Syn, 1, 0));
+    router.wait(3);
+    let timestamps = router.flow(&outcome).timestamps.unwrap();
+    assert_eq!((timestamps.start, timestamps.stop), (began.0, 0));
+    router.engine.events();
+    router.back(&tcp(server, client, Segment::Rst, 0, 2));
+    let events = router.engine.events();
+    let last = events.last().unwrap();
+    assert!(last.changes.contains(Changes::DESTROY));
+    let timestamps = last.flow.timestamps.unwrap();
+    assert_eq!((timestamps.start, timestamps.stop), (began.0, router.now.0));
+}
