@@ -55,7 +55,7 @@ fn config(input: &mut Input<'_>) -> Config {
         capacity: if limit == 0 {
             24
         } else {
-            NAMESPACES as u32 * limit - (u32::from(switches) >> 7)
+            u32::from(NAMESPACES) * limit - (u32::from(switches) >> 7)
         },
         expectations: if switches & 2 == 0 { 0 } else { 2 },
         seed: u64::from(switches >> 2),

@@ -14,7 +14,7 @@ use ctkeeper_flow::{Direction, Statistic};
 use crate::image;
 use crate::input::Input;
 use crate::scene::{INSIDE, NAMESPACES, OUTSIDE, Pairing, Scene};
-use crate::world::World;
+use crate::world::{Said, World};
 
 /// Longer inputs say nothing new.
 const STEPS: usize = 300;
@@ -29,96 +29,144 @@ struct Trial {
     limit: u32,
 }
 
-/// Packets that the first engine has seen, with what became of them, and the second has not.
-#[derive(Default)]
-struct Waiting {
-    packets: Vec<(Vec<u8>, u8, Outcome)>,
-}
-
-impl Waiting {
-    /// Has the second engine take them all at once.
-    fn pass(&mut self, engine: &mut Trial, now: Time) {
-        let packets: Vec<_> =
-            self.packets.iter().map(|(bytes, place, _)| address(bytes, *place)).collect();
-        let mut outcomes = Vec::new();
-        engine.engine.batch(now, &packets, &mut engine.rules, &mut outcomes);
-        assert_eq!(outcomes.len(), packets.len());
-        for ((packet, (_, _, single)), outcome) in packets.iter().zip(&self.packets).zip(&outcomes)
-        {
-            if tells() {
-                tell(now, packet, single, outcome);
-            }
-            assert_eq!(single, outcome, "a batch differs");
-            engine.translate(outcome, packet);
-        }
-        self.packets.clear();
-    }
-}
-
 /// Runs the program that the input is.
 pub(crate) fn run(input: &mut Input<'_>) {
-    let scene = Scene::read(input);
-    let other = match (scene.pairing, scene.config.mode) {
-        (Pairing::Batches, mode) => mode,
-        (Pairing::Modes, Mode::Exact) => Mode::Fast,
-        (Pairing::Modes, Mode::Fast) => Mode::Exact,
-    };
-    let mut one = Trial::new(&scene, scene.config.clone());
-    let mut two = Trial::new(&scene, Config { mode: other, ..scene.config.clone() });
-    if tells() {
-        println!("{:#?}\n{:#?}\n{:#?}", scene.config, scene.settings, scene.rules);
-    }
-    // Ports are drawn at random, and each mode draws for itself.
-    let mut comparable = (0..NAMESPACES).all(|namespace| !one.translates(namespace));
-    let mut world = World::new();
-    let mut now = Time::from_seconds(1_000_000);
-    let mut last = now;
-    let mut waiting = Waiting::default();
+    let mut pair = Pair::new(&Scene::read(input));
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
+        pair.step(input);
+    }
+    pair.catch_up();
+    pair.one.look_around(pair.now);
+    pair.two.look_around(pair.now);
+}
+
+/// The two engines, and what goes on around them.
+struct Pair {
+    one: Trial,
+    two: Trial,
+    pairing: Pairing,
+    /// Whether they must agree on everything that is in [`plain`].
+    comparable: bool,
+    world: World,
+    waiting: Vec<Waiting>,
+    now: Time,
+    /// When they last had something to do.
+    last: Time,
+}
+
+/// A packet that the first engine has seen, and the second has not.
+struct Waiting {
+    bytes: Vec<u8>,
+    place: u8,
+    outcome: Outcome,
+}
+
+impl Pair {
+    fn new(scene: &Scene) -> Self {
+        let mode = match (scene.pairing, scene.config.mode) {
+            (Pairing::Batches, mode) => mode,
+            (Pairing::Modes, Mode::Exact) => Mode::Fast,
+            (Pairing::Modes, Mode::Fast) => Mode::Exact,
+        };
+        let one = Trial::new(scene, scene.config.clone());
+        let two = Trial::new(scene, Config { mode, ..scene.config.clone() });
+        if tells() {
+            println!("{:#?}\n{:#?}\n{:#?}", scene.config, scene.settings, scene.rules);
+        }
+        // Ports are drawn at random, and each mode draws for itself.
+        let comparable = (0..NAMESPACES).all(|namespace| !one.translates(namespace));
+        let now = Time::from_seconds(1_000_000);
+        let (world, waiting, pairing) = (World::new(), Vec::new(), scene.pairing);
+        Self { one, two, pairing, comparable, world, waiting, now, last: now }
+    }
+
+    fn step(&mut self, input: &mut Input<'_>) {
         let said = match input.byte() {
-            0..16 => {
-                waiting.pass(&mut two, now);
-                now = later(now, input).min(Time(last.0 + LONGEST_SILENCE.0));
-                continue;
-            }
-            16..24 => {
-                waiting.pass(&mut two, now);
-                aside(&mut [&mut one, &mut two], &mut world, now, input);
-                continue;
-            }
-            24..36 => world.garble(input),
-            36..48 => world.complain(input),
-            _ => world.say(input, |handle| one.reply_of(now, handle)),
+            0..16 => return self.wait(input),
+            16..24 => return self.aside(input),
+            24..36 => vec![self.world.garble(input)],
+            36..48 => vec![self.world.complain(input)],
+            48..72 => self.world.open(input),
+            _ => vec![self.world.say(input, |handle| self.one.reply_of(self.now, handle))],
         };
         let place = input.byte();
-        let packet = address(&said.bytes, place);
-        if packet.namespace < NAMESPACES {
-            last = now;
-        }
-        let first = one.packet(now, &packet);
-        one.translate(&first, &packet);
-        if let Some(talk) = said.talk {
-            world.became(talk, first.connection);
-        }
-        if scene.pairing == Pairing::Batches {
-            waiting.packets.push((said.bytes.clone(), place, first));
-            continue;
-        }
-        let second = two.packet(now, &packet);
-        if tells() {
-            tell(now, &packet, &first, &second);
-        }
-        comparable &= one.has_room() && two.has_room();
-        if comparable {
-            assert_eq!(plain(&first), plain(&second), "the modes differ");
+        for Said { bytes, talk } in said {
+            let outcome = self.pass(bytes, place);
+            if let Some(talk) = talk {
+                self.world.became(talk, outcome.connection);
+            }
         }
     }
-    waiting.pass(&mut two, now);
-    one.look_around(now);
-    two.look_around(now);
+
+    /// What the first engine makes of a packet, and the second now or later.
+    fn pass(&mut self, bytes: Vec<u8>, place: u8) -> Outcome {
+        let packet = address(&bytes, place);
+        if packet.namespace < NAMESPACES {
+            self.last = self.now;
+        }
+        let outcome = self.one.packet(self.now, &packet);
+        self.one.translate(&outcome, &packet);
+        if self.pairing == Pairing::Batches {
+            self.waiting.push(Waiting { bytes, place, outcome });
+            return outcome;
+        }
+        let second = self.two.packet(self.now, &packet);
+        tell(self.now, &packet, &outcome, &second);
+        self.comparable &= self.one.has_room() && self.two.has_room();
+        if self.comparable {
+            assert_eq!(plain(&outcome), plain(&second), "the modes differ");
+        }
+        outcome
+    }
+
+    /// Has the second engine take all that waits at once.
+    fn catch_up(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let packets: Vec<_> =
+            waiting.iter().map(|waiting| address(&waiting.bytes, waiting.place)).collect();
+        let mut outcomes = Vec::new();
+        self.two.engine.batch(self.now, &packets, &mut self.two.rules, &mut outcomes);
+        assert_eq!(outcomes.len(), packets.len());
+        for ((packet, waiting), outcome) in packets.iter().zip(&waiting).zip(&outcomes) {
+            tell(self.now, packet, &waiting.outcome, outcome);
+            assert_eq!(&waiting.outcome, outcome, "a batch differs");
+            self.two.translate(outcome, packet);
+        }
+    }
+
+    fn wait(&mut self, input: &mut Input<'_>) {
+        self.catch_up();
+        self.now = later(self.now, input).min(Time(self.last.0 + LONGEST_SILENCE.0));
+    }
+
+    /// What callers do between packets.
+    fn aside(&mut self, input: &mut Input<'_>) {
+        self.catch_up();
+        let (action, detail, now) = (input.byte() % 8, input.byte(), self.now);
+        if tells() {
+            println!("{} aside {action} {detail}", now.0 / 1_000_000);
+        }
+        for trial in [&mut self.one, &mut self.two] {
+            match action {
+                0..3 => trial.look_around(now),
+                3 | 4 => trial.collect(now, usize::from(detail)),
+                5 => trial.replace_by_its_image(now),
+                // Dear, so not often.
+                6 if detail % 4 == 0 => image::restore_damaged(&trial.engine, now, detail),
+                6 => {}
+                _ if detail == 7 => {
+                    trial.engine.address_gone(now, 0, OUTSIDE, None);
+                }
+                _ => trial.set(detail),
+            }
+        }
+        if action == 5 {
+            self.world.forget_handles();
+        }
+    }
 }
 
 /// Whether packets and what became of them are printed.
@@ -127,36 +175,14 @@ fn tells() -> bool {
 }
 
 fn tell(now: Time, packet: &Packet<'_>, first: &Outcome, second: &Outcome) {
+    if !tells() {
+        return;
+    }
     let tuple = Datagram::parse(packet.bytes).and_then(|datagram| datagram.tuple());
     let tuple = tuple.map(|tuple| ctkeeper_flow::Tuple::from(tuple).to_string());
     let millis = now.0 / 1_000_000;
     println!("{millis} {tuple:?} {:?} namespace {}", packet.route, packet.namespace);
     println!("  {first:?}\n  {second:?}");
-}
-
-/// What callers do between packets.
-fn aside(trials: &mut [&mut Trial; 2], world: &mut World, now: Time, input: &mut Input<'_>) {
-    let (action, detail) = (input.byte() % 8, input.byte());
-    if tells() {
-        println!("{} aside {action} {detail}", now.0 / 1_000_000);
-    }
-    for trial in trials {
-        match action {
-            0..3 => trial.look_around(now),
-            3 | 4 => trial.collect(now, usize::from(detail)),
-            5 => {
-                trial.replace_by_its_image(now);
-                world.forget_handles();
-            }
-            // Dear, so not often.
-            6 if detail & 3 == 0 => image::restore_damaged(&trial.engine, now, detail),
-            6 => {}
-            _ if detail == 7 => {
-                trial.engine.address_gone(now, 0, OUTSIDE, None);
-            }
-            _ => trial.set(detail),
-        }
-    }
 }
 
 /// What two engines must agree on.

@@ -41,17 +41,14 @@ pub(crate) fn look(bytes: &[u8]) {
 fn translate(bytes: &[u8], datagram: &Datagram<'_>, tuple: &Tuple) {
     let mirrored = Tuple { source: tuple.destination, source_id: !tuple.source_id, ..*tuple };
     let mut copy = bytes.to_vec();
-    match rewrite::translate(&mut copy, End::Source, &mirrored) {
-        Err(reason) => {
-            assert_eq!(reason, Reason::Untranslatable);
-            assert_eq!(copy, bytes);
-        }
-        Ok(()) => {
-            let there = Datagram::parse(&copy).expect("a translated packet is one still");
-            assert_eq!((there.source, there.length), (mirrored.source, datagram.length));
-            let held = checksum::network_header_holds(bytes);
-            assert_eq!(checksum::network_header_holds(&copy), held);
-        }
+    if let Err(reason) = rewrite::translate(&mut copy, End::Source, &mirrored) {
+        assert_eq!(reason, Reason::Untranslatable);
+        assert_eq!(copy, bytes);
+    } else {
+        let there = Datagram::parse(&copy).expect("a translated packet is one still");
+        assert_eq!((there.source, there.length), (mirrored.source, datagram.length));
+        let held = checksum::network_header_holds(bytes);
+        assert_eq!(checksum::network_header_holds(&copy), held);
     }
     let _ = rewrite::translate_error(&mut copy, End::Destination, tuple);
     assert_eq!(copy.len(), bytes.len());

@@ -71,6 +71,34 @@ impl World {
         Said { bytes, talk: Some(number) }
     }
 
+    /// The three packets that open a TCP connection, or the words of FTP that announce another on
+    /// one that is open.
+    pub(crate) fn open(&mut self, input: &mut Input<'_>) -> Vec<Said> {
+        let number = (usize::from(input.byte()) % TALKS) & !7;
+        let tuple = Tuple { destination_id: input.choose(&[21, 80]), ..tuple_of(number, input) };
+        let Some(reply) = tuple.inverted() else { return Vec::new() };
+        let talk = &mut self.talks[number];
+        let said: [(usize, u8, &[u8]); 4] = [
+            (0, SYN, b""),
+            (1, SYN | ACK, b""),
+            (0, ACK, b""),
+            match input.byte() % 4 {
+                0 => (0, ACK | PSH, b"PORT 10,0,0,1,4,1\r\n"),
+                1 => (1, ACK | PSH, b"227 Entering Passive Mode (10,0,0,9,4,2).\r\n"),
+                2 => (0, ACK | PSH, b"EPRT |2|2001:db8::1|1026|\r\n"),
+                _ => (1, ACK | PSH, b"229 Entering Extended Passive Mode (|||1026|)\r\n"),
+            },
+        ];
+        let from = if input.rarely(3) { 3 } else { 0 };
+        let packets = said[from..].iter().map(|&(sender, flags, data)| {
+            let tuple = if sender == 0 { tuple } else { reply };
+            let segment = talk.polite(sender, flags, data.len());
+            let bytes = wire::datagram(&tuple, segment.build(&tuple, data));
+            Said { bytes, talk: (sender == 0).then_some(number) }
+        });
+        packets.collect()
+    }
+
     /// A packet said before, with some bytes changed.
     pub(crate) fn garble(&self, input: &mut Input<'_>) -> Said {
         let mut bytes = self.earlier(input).map_or_else(Vec::new, |(bytes, _)| bytes.clone());
@@ -180,11 +208,16 @@ fn tuple_of(number: usize, input: &mut Input<'_>) -> Tuple {
         protocol::ICMPV6 => {
             (7, u16::from(input.choose(&[128_u8, 129, 139, 135, 133, 151, 1])) << 8)
         }
+        protocol::TCP if number & 7 == 2 => {
+            (input.choose(&[1000, 20]), input.choose(&[1026, 1025]))
+        }
         protocol::TCP => (1000, input.choose(&[80, 25, 21])),
         protocol::UDP | protocol::SCTP | protocol::UDPLITE => (1000, 53),
         protocol::GRE => (0, 5),
         _ => (0, 0),
     };
+    // What FTP announced comes from the server where the client listens.
+    let (client, server) = if source_id == 20 { (server, client) } else { (client, server) };
     Tuple {
         source: prefix | client,
         destination: prefix | server,
@@ -196,6 +229,15 @@ fn tuple_of(number: usize, input: &mut Input<'_>) -> Tuple {
 }
 
 impl Talk {
+    /// A segment with the right numbers.
+    fn polite(&mut self, sender: usize, flags: u8, data: usize) -> wire::Tcp<'static> {
+        let sequence = self.next[sender];
+        let acknowledgement = if flags & ACK == 0 { 0 } else { self.next[1 - sender] };
+        let ends = u32::from(flags & (SYN | FIN) != 0);
+        self.next[sender] = sequence.wrapping_add(data as u32).wrapping_add(ends);
+        wire::Tcp { sequence, acknowledgement, flags, window: 0xfaf0, options: &[] }
+    }
+
     fn tcp(&mut self, sender: usize, tuple: &Tuple, input: &mut Input<'_>) -> Vec<u8> {
         const FLAGS: [u8; 14] = [
             SYN,
@@ -237,6 +279,14 @@ impl Talk {
             &[2, 4, 5, 0xb4, 3, 0, 0, 0],
             &[5, 9, 1, 1],
         ];
+        const WORDS: [&[u8]; 6] = [
+            b"",
+            b"x",
+            &[0; 1400],
+            b"PORT 10,0,0,1,4,1\r\n",
+            b"227 Entering Passive Mode (10,0,0,9,4,2).\r\n",
+            b"EPRT |2|2001:db8::1|1026|\r\n",
+        ];
         let flags = input.choose(&FLAGS);
         let sequence = self.next[sender].wrapping_add(input.choose(&AWAY));
         let acknowledgement = match flags & ACK {
@@ -248,14 +298,6 @@ impl Talk {
         let sack = [&[1, 1, 5, 10, 0, 0, 0, 1][..], &edge].concat();
         let choice = usize::from(input.byte()) % (OPTIONS.len() + 1);
         let options = OPTIONS.get(choice).copied().unwrap_or(&sack);
-        const WORDS: [&[u8]; 6] = [
-            b"",
-            b"x",
-            &[0; 1400],
-            b"PORT 10,0,0,1,4,1\r\n",
-            b"227 Entering Passive Mode (10,0,0,9,4,2).\r\n",
-            b"EPRT |2|2001:db8::1|1026|\r\n",
-        ];
         let data = input.choose(&WORDS);
         if input.byte() & 1 == 0 {
             let ends = u32::from(flags & (SYN | FIN) != 0);
