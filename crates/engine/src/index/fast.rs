@@ -27,6 +27,9 @@ pub(crate) struct Fast {
     forward: Tags,
     /// Made with the first connection that needs it.
     reply: Option<Tags>,
+    /// Whether a zone has ever counted in one direction only: then two connections may have a tuple
+    /// in common.
+    directional: bool,
     entries: u32,
     /// How many chains the kernel would have, which early drop goes by.
     buckets: u32,
@@ -46,6 +49,7 @@ impl Fast {
             hasher: Hasher::new(config.seed),
             forward: Tags::new(entries)?,
             reply: None,
+            directional: false,
             entries,
             buckets: config.buckets,
         })
@@ -90,11 +94,42 @@ impl Fast {
             !entry.is_expired(now)
         };
         let hash = self.hash(search.wanted.tuple, zone, search.wanted.namespace);
+        if self.directional {
+            return self.newest(search, hash, &mut lives);
+        }
         let found = search.among(&self.forward, hash, &mut lives);
         if found.is_some() {
             return found;
         }
         search.among(self.reply.as_ref()?, hash, &mut lives)
+    }
+
+    /// Of several connections that have the tuple, the one that came last: the kernel puts it at
+    /// the head of its chain.
+    #[cold]
+    fn newest(
+        &self,
+        search: &Search<'_>,
+        hash: u32,
+        lives: &mut impl FnMut(u32, &Entry) -> bool,
+    ) -> Option<(u32, Direction)> {
+        let mut newest: Option<(u32, u32)> = None;
+        let mut remember = |line, entry: &Entry| {
+            let is_newer = newest.is_none_or(|(id, _)| entry.id.wrapping_sub(id).cast_signed() > 0);
+            if lives(line, entry) && is_newer {
+                newest = Some((entry.id, line));
+            }
+            false
+        };
+        search.among(&self.forward, hash, &mut remember);
+        if let Some(reply) = &self.reply {
+            search.among(reply, hash, &mut remember);
+        }
+        let (_, line) = newest?;
+        let mut is_it = |candidate, _: &Entry| candidate == line;
+        search
+            .among(&self.forward, hash, &mut is_it)
+            .or_else(|| search.among(self.reply.as_ref()?, hash, &mut is_it))
     }
 
     /// Whether a connection may enter: nobody has one of its tuples, expired or not.
@@ -162,6 +197,8 @@ impl Fast {
         line: u32,
     ) -> Result<(), Obstacle> {
         let [original, reply] = self.places(Stored { arena: &*arena, extensions }, line);
+        let directional = flag::ZONE_NOT_ORIGINAL | flag::ZONE_NOT_REPLY;
+        self.directional |= arena.entry(line).flags & directional != 0;
         if let Some(hash) = original {
             self.forward.insert(hash, line).map_err(|_| Obstacle::ChainTooLong)?;
             arena.entry_mut(line).hash = hash;
