@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ctkeeper_engine::nat::Range;
 use ctkeeper_engine::rules::{DestinationAction, Match, Rules};
-use ctkeeper_engine::{Class, Packet, Reason, Route, Verdict};
+use ctkeeper_engine::{Class, Config, Packet, Reason, Route, Verdict};
 use ctkeeper_flow::{Direction, Statistic, Status};
 
 use crate::router::*;
@@ -225,5 +225,29 @@ fn every_packet_of_a_batch_can_be_translated_behind_it() {
         let mut bytes = bytes.clone();
         assert_eq!(router.engine.translate(outcome, &mut bytes), Ok(true));
         assert_eq!(ends(&bytes), (server, (CLIENT, port)));
+    }
+}
+
+#[test]
+fn a_port_that_somebody_has_called_is_taken_too() {
+    let mut router = Router::masquerading();
+    let server = (SERVER, 53);
+    router.send_by(Route::Input, &udp(server, (PUBLIC, 40_000)), 2, 0);
+    let (outcome, sent) = router.out(&udp((CLIENT, 40_000), server));
+    assert!(outcome.is_accepted());
+    assert_ne!(ends(&sent).0, (PUBLIC, 40_000));
+}
+
+#[test]
+fn a_mapping_is_that_of_one_port() {
+    for seed in 0..16 {
+        // So few that clients share chains.
+        let config = Config { capacity: 3, seed, ..Config::default() };
+        let mut router = Router::with(config, masquerade());
+        router.out(&udp(([10, 0, 0, 2], 40_000), (SERVER, 53)));
+        let (_, sent) = router.out(&udp((CLIENT, 40_000), (SERVER, 53)));
+        assert_ne!(ends(&sent).0, (PUBLIC, 40_000));
+        let (_, sent) = router.out(&udp((CLIENT, 50_000), (OTHER, 53)));
+        assert_eq!(ends(&sent).0, (PUBLIC, 50_000));
     }
 }

@@ -25,6 +25,8 @@ fn with_ftp(helper: bool) -> (Router<Rules>, Outcome) {
     router.back(&tcp(server, client, Segment::SynAck, 500, 101));
     let (outcome, _) = router.out(&tcp(client, server, Segment::Ack, 101, 501));
     assert_eq!(outcome.class, Class::Established);
+    // The helper stays where no rule is asked any more.
+    router.rules = Rules::default();
     // A helper must have seen a line's end to know where the next one begins.
     router.back(&tcp_with(server, client, Segment::Ack, (501, 101), GREETING));
     router.out(&tcp_with(client, server, Segment::Ack, (101, 501 + 5), LOGIN));
