@@ -106,15 +106,14 @@ impl Engine {
         Some(self.table.flow(Ticks::at(now), line))
     }
 
-    /// Every connection in the table that has not expired, with its namespace, as a dump lists
-    /// them.
+    /// Every connection in the table that has not expired, with its namespace.
+    ///
+    /// In exact mode in the order of the kernel's dumps, chain by chain.
     pub fn connections(&self, now: Time) -> impl Iterator<Item = (u16, Flow)> {
         let now = Ticks::at(now);
-        self.table.arena.records().filter_map(move |line| {
+        self.table.listed().filter_map(move |line| {
             let entry = self.table.arena.entry(line);
-            let is_listed = entry.flags & (flag::LISTED | flag::REPLY_ONLY) == flag::LISTED;
-            let lives = is_listed && !entry.is_expired(now);
-            lives.then(|| (entry.namespace, self.table.flow(now, line)))
+            (!entry.is_expired(now)).then(|| (entry.namespace, self.table.flow(now, line)))
         })
     }
 
@@ -361,20 +360,18 @@ impl Engine {
         match judgement {
             Judgement::Refresh(timeout) => {
                 self.refresh(now, tracked.line, timeout);
-                self.count_packet(tracked, datagram);
+                self.count_packet(*tracked, datagram);
             }
-            Judgement::Count => self.count_packet(tracked, datagram),
             Judgement::Ignore => {}
             Judgement::End => {
-                self.count_packet(tracked, datagram);
+                self.count_packet(*tracked, datagram);
                 self.table.unlist(now, tracked.line);
             }
             Judgement::Repeat => {
                 self.table.end(now, tracked.line);
                 return None;
             }
-            Judgement::Invalid(reason) => return Some(Err(self.refuse(tracked, reason, false))),
-            Judgement::Drop(reason) => return Some(Err(self.refuse(tracked, reason, true))),
+            Judgement::Invalid(reason) => return Some(Err(self.refuse(*tracked, reason))),
         }
         self.replied(tracked);
         Some(Ok(()))
@@ -404,24 +401,19 @@ impl Engine {
     }
 
     #[inline]
-    pub(crate) fn count_packet(&mut self, tracked: &Tracked, datagram: &Datagram<'_>) {
+    pub(crate) fn count_packet(&mut self, tracked: Tracked, datagram: &Datagram<'_>) {
         let entry = self.table.arena.entry(tracked.line);
         self.table.extensions.count(entry, tracked.direction, datagram.length);
     }
 
     #[cold]
-    fn refuse(&mut self, tracked: &Tracked, reason: Reason, drop: bool) -> Outcome {
+    fn refuse(&mut self, tracked: Tracked, reason: Reason) -> Outcome {
         let entry = self.table.arena.entry(tracked.line);
         let namespace = entry.namespace;
         if !entry.has(Status::CONFIRMED) {
             self.table.release(tracked.line);
         }
-        let outcome = self.invalid(namespace, reason);
-        if !drop {
-            return outcome;
-        }
-        self.namespace(namespace, Statistic::Drop);
-        Outcome::dropped(Class::Invalid, reason)
+        self.invalid(namespace, reason)
     }
 
     #[cold]
@@ -496,7 +488,7 @@ impl Engine {
     pub(crate) fn confirm(&mut self, now: Ticks, mut tracked: Tracked) -> Outcome {
         let entry = self.table.arena.entry(tracked.line);
         if entry.has(Status::DYING) {
-            return self.ended(&tracked);
+            return self.ended(tracked);
         }
         if !entry.has(Status::CONFIRMED) && tracked.direction == Direction::Original {
             let is_expected = entry.has(Status::EXPECTED);
@@ -536,7 +528,7 @@ impl Engine {
 
     /// The packet was the last of its connection and went through the hooks with it.
     #[cold]
-    fn ended(&mut self, tracked: &Tracked) -> Outcome {
+    fn ended(&mut self, tracked: Tracked) -> Outcome {
         let connection = Some(self.table.handle(tracked.line));
         self.part(tracked.line);
         self.table.release(tracked.line);

@@ -144,6 +144,12 @@ impl Extensions {
         (connections as usize).div_ceil(CHUNK) * chunk + BySource::bytes_at(connections)
     }
 
+    /// Bytes of memory taken so far.
+    pub(crate) fn bytes(&self) -> usize {
+        let chunk = CHUNK * size_of::<Extension>() + size_of::<Box<[Extension]>>();
+        self.chunks.len() * chunk + self.by_source.bytes()
+    }
+
     /// The extension of a connection, which it gets now if it has none.
     pub(crate) fn ensure(&mut self, line: u32, entry: &mut Entry) -> &mut Extension {
         if entry.extension == NOWHERE {

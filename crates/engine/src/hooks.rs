@@ -386,7 +386,7 @@ impl Engine {
         if !is_asked || by == walk.packet.output {
             return Ok(());
         }
-        self.count_packet(&tracked, walk.datagram);
+        self.count_packet(tracked, walk.datagram);
         self.table.unlist(walk.now, tracked.line);
         Err(Stopped(Reason::Dying))
     }

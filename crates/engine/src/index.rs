@@ -183,6 +183,14 @@ impl Index {
         }
     }
 
+    /// Bytes that an index takes at most, with or without translated connections.
+    pub(crate) const fn bytes_at(config: &Config, translated: bool) -> usize {
+        match config.mode {
+            Mode::Exact => config.buckets as usize * size_of::<u32>(),
+            Mode::Fast => Fast::bytes_at(config.entries() as usize, translated),
+        }
+    }
+
     /// Bytes taken.
     pub(crate) fn bytes(&self) -> usize {
         match self {

@@ -17,7 +17,7 @@ use crate::outcome::{Handle, Reason};
 use crate::random::Random;
 use crate::related::Related;
 use crate::settings::{Config, Profile, Settings};
-use crate::time::{Ticks, Time};
+use crate::time::{TICKS_PER_SECOND, Ticks, Time};
 use crate::tuple::Tuple;
 
 /// Connections of all namespaces, found by the tuple of either direction.
@@ -44,6 +44,8 @@ pub(crate) struct Table {
     pub(crate) latest: u32,
 }
 
+const NANOSECONDS_PER_TICK: u64 = 1_000_000_000 / TICKS_PER_SECOND as u64;
+
 /// What a lookup needs beside the tuple.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -53,7 +55,7 @@ pub(crate) struct Place {
 
 impl Place {
     #[inline]
-    const fn wanted<'a>(&self, tuple: &'a Tuple) -> Wanted<'a> {
+    const fn wanted(self, tuple: &Tuple) -> Wanted<'_> {
         let zones = [self.zone.id_in(Direction::Original), self.zone.id_in(Direction::Reply)];
         Wanted { tuple, namespace: self.namespace, zones }
     }
@@ -334,9 +336,10 @@ impl Table {
         }
         let namespace = self.arena.entry(line).namespace;
         let mut flow = self.flow(now, line);
-        if let (Some(timestamps), true) = (&mut flow.timestamps, changes.contains(Changes::DESTROY))
+        if changes.contains(Changes::DESTROY)
+            && let Some(timestamps) = &mut flow.timestamps
         {
-            timestamps.stop = self.clock.0;
+            timestamps.stop = self.ended_at(now, line);
         }
         if let Some(events) = &mut self.events {
             events.push(Event { namespace, changes, flow });
@@ -362,6 +365,14 @@ impl Table {
             changes.add(self.extensions.ensure(line, entry).take_deferred());
         }
         changes
+    }
+
+    /// When a connection that is ended now was over: when it expired, if it did
+    /// (`nf_ct_delete`, Linux 6.12).
+    fn ended_at(&self, now: Ticks, line: u32) -> u64 {
+        let overdue = now.after(self.arena.entry(line).deadline()).max(0);
+        let overdue = u64::from(overdue.cast_unsigned()) * NANOSECONDS_PER_TICK;
+        self.clock.0.saturating_sub(overdue)
     }
 
     /// The events since the last call, oldest first.

@@ -45,8 +45,6 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Judgement {
     /// Part of the connection, which now lives so long from now on, and is counted.
     Refresh(Ticks),
-    /// Part of the connection, counted, but its deadline stays.
-    Count,
     /// Part of the connection; neither deadline nor counters change.
     Ignore,
     /// Part of the connection and counted; the connection ends with it.
@@ -55,6 +53,4 @@ pub(crate) enum Judgement {
     Repeat,
     /// Not part of the connection.
     Invalid(Reason),
-    /// Not part of the connection, and not to go on.
-    Drop(Reason),
 }

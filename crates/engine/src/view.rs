@@ -5,13 +5,29 @@ use ctkeeper_flow::{
     TcpTracking,
 };
 
-use crate::entry::{Entry, TcpWindow};
+use crate::entry::{Entry, TcpWindow, flag};
+use crate::index::Index;
 use crate::index::records::Records;
 use crate::table::Table;
 use crate::time::Ticks;
 use crate::tuple::{Tuple, protocol};
 
 impl Table {
+    /// Every connection in the table, but for those that stand in it with their reply tuple only.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = u32> {
+        let (chained, all) = match &self.index {
+            Index::Exact(chains) => {
+                let records = self.records();
+                (chains.listed(&records, Direction::Original).collect(), None)
+            }
+            Index::Fast(_) => (Vec::new(), Some(self.arena.records())),
+        };
+        chained.into_iter().chain(all.into_iter().flatten()).filter(|&line| {
+            let flags = self.arena.entry(line).flags;
+            flags & (flag::LISTED | flag::REPLY_ONLY) == flag::LISTED
+        })
+    }
+
     /// The tuple of a connection in one of its directions.
     pub(crate) fn tuple(&self, line: u32, direction: Direction) -> Tuple {
         self.records().tuple(line, direction)

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use ctkeeper_flow::{
-    Counters, Direction, Labels, SctpState, SequenceAdjustment, Status, TcpState, Zone,
-    ZoneDirection,
+    Counters, Labels, SctpState, SequenceAdjustment, Status, TcpState, Zone, ZoneDirection,
 };
 use serde::{Deserialize, Serialize};
 
@@ -182,18 +181,6 @@ impl Connection {
             return Some("its master does not exist");
         }
         None
-    }
-
-    /// The tuple of a direction.
-    pub(super) fn tuple(&self, direction: Direction) -> Tuple {
-        let original = Tuple::from(self.original);
-        match direction {
-            Direction::Original => original,
-            Direction::Reply => match self.reply {
-                Some(reply) => reply.into(),
-                None => original.inverted().unwrap_or(original),
-            },
-        }
     }
 
     /// Number of its master in the image.

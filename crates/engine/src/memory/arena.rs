@@ -276,6 +276,7 @@ impl Arena {
     }
 
     /// Records taken and not given back.
+    #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.live
     }
@@ -286,6 +287,7 @@ impl Arena {
     }
 
     /// Bytes that may at most be taken, of which [`Self::bytes`] are.
+    #[cfg(test)]
     pub(crate) fn bytes_reserved(&self) -> usize {
         self.limit * (CHUNK * size_of::<Line>() + size_of::<Chunk>())
     }

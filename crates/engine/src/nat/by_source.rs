@@ -31,6 +31,11 @@ impl BySource {
         chains(connections) * size_of::<u32>()
     }
 
+    /// Bytes of memory taken.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.heads)
+    }
+
     fn chain(&self, original: &Tuple, zone: u16, namespace: u16) -> u32 {
         let source = Tuple { destination: 0, destination_id: 0, ..*original };
         self.hasher.directional(&source, zone, namespace) & (self.chains as u32 - 1)

@@ -75,6 +75,7 @@ const LAST_ROUND: u32 = 16;
 const HARDER: u32 = FIRST_ROUND / 4;
 
 /// The most probes that one search makes: rounds of 128, 64, 32, 16 and 8.
+#[cfg(test)]
 pub(crate) const MOST_PROBES: u32 = FIRST_ROUND * 2 - LAST_ROUND / 2;
 
 /// The translated tuple. When nothing is free it is one that is taken: the connection will not

@@ -61,7 +61,7 @@ impl Track {
             coverage: Some(&mut self.coverage),
         };
         let judgement = (self.tracker)(&mut context, &mut self.entry, &datagram);
-        if !matches!(judgement, Judgement::Invalid(_) | Judgement::Drop(_)) {
+        if !matches!(judgement, Judgement::Invalid(_)) {
             self.entry.set(Status::CONFIRMED);
             if direction == Direction::Reply {
                 self.entry.set(Status::SEEN_REPLY);

@@ -106,7 +106,7 @@ impl Scene {
         if let Judgement::Refresh(life) = judgement {
             self.entry.deadline = (self.now + life).0;
         }
-        if let Judgement::Refresh(_) | Judgement::Count | Judgement::Ignore = judgement {
+        if let Judgement::Refresh(_) | Judgement::Ignore = judgement {
             self.entry.set(Status::CONFIRMED);
             if direction == Reply {
                 self.entry.set(Status::SEEN_REPLY);

@@ -303,7 +303,7 @@ impl Network {
     fn pass(&mut self, round: usize, sent: Sent) -> Result<(), String> {
         let Sent { from, numbers, flags, window, data, ref options } = sent;
         let judgement = self.scene.send(from, Segment { numbers, flags, window, data, options });
-        if let Judgement::Invalid(_) | Judgement::Drop(_) = judgement {
+        if let Judgement::Invalid(_) = judgement {
             return Err(format!("{judgement:?} of {sent:?} with {:#?}", self.scene.window));
         }
         if let Some(rounds) = self.fate(1) {
