@@ -123,8 +123,8 @@ impl Engine {
     }
 
     /// For going through what a kernel has done: where in its range the search for a port, or an
-    /// ICMP id, began when the next packet was translated, in place of the next random number.
-    /// Unless that packet draws one, it is forgotten with `None`.
+    /// ICMP id, begins when a connection is translated, in place of a random number; until it is
+    /// told otherwise, or `None`.
     pub const fn foretell(&mut self, offset: Option<u16>) {
         self.table.foretold = offset;
     }

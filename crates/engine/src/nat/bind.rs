@@ -194,6 +194,6 @@ impl World for Surroundings<'_> {
     }
 
     fn draw(&mut self) -> u16 {
-        self.table.foretold.take().unwrap_or_else(|| self.table.random.bits16())
+        self.table.foretold.unwrap_or_else(|| self.table.random.bits16())
     }
 }
