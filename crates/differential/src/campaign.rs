@@ -77,7 +77,11 @@ pub fn themes() -> Vec<Theme> {
         },
         Theme {
             treatments: vec![Treatment::Redirect],
-            ..theme("redirected", told_apart, &every, 3)
+            ..theme("redirected", told_apart.clone(), &every, 3)
+        },
+        Theme {
+            treatments: vec![Treatment::Helped],
+            ..theme("helped", told_apart, &[Kind::Ftp], 3)
         },
         Theme { timed: true, ..theme("time passes", quick, &every, 4) },
         Theme {

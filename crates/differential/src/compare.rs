@@ -1,7 +1,7 @@
 //! One packet, one entry: the kernel's against the engine's.
 
 use ctkeeper_engine::{Class, Outcome, Verdict};
-use ctkeeper_flow::{Direction, Flow, ProtocolState};
+use ctkeeper_flow::{Direction, Expectation, Flow, ProtocolState};
 
 use crate::addresses::translated;
 use crate::ground::{CLASSES, REPLY};
@@ -131,6 +131,7 @@ pub(crate) fn flows(theirs: &Flow, ours: &Flow) -> Result<(), String> {
     check("reply's counters", &theirs.counters_reply, &ours.counters_reply);
     check("labels", &theirs.labels.unwrap_or_default(), &ours.labels.unwrap_or_default());
     check("master", &theirs.master, &ours.master);
+    check("helper", &name_of(theirs), &name_of(ours));
     let remaining = |flow: &Flow| flow.timeout.unwrap_or(0);
     if remaining(theirs).abs_diff(remaining(ours)) > 1 {
         let (kernel, engine) = (remaining(theirs), remaining(ours));
@@ -140,6 +141,18 @@ pub(crate) fn flows(theirs: &Flow, ours: &Flow) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{}: {}", theirs.original, different.join("; ")))
+}
+
+fn name_of(flow: &Flow) -> Option<&str> {
+    flow.helper.as_ref().map(|helper| &*helper.name)
+}
+
+/// An expectation but for its id and its age. Of its mask only the source counts, and the kernel
+/// names the master's helper where no other reads along.
+pub(crate) fn expectation(expectation: &Expectation) -> String {
+    let Expectation { expected, mask, master, flags, class, .. } = expectation;
+    let (source, port) = (mask.source, mask.source_port());
+    format!("{expected} mask {source} {port:?} of {master} ({flags:?}, class {class})")
 }
 
 /// What the mask of TCP's flags says is for writers only.

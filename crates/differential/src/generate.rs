@@ -1,5 +1,6 @@
 //! Sequences made by chance, and how much of each kind.
 
+mod ftp;
 mod plain;
 mod sctp;
 mod tcp;
@@ -37,10 +38,12 @@ pub enum Kind {
     Gre,
     /// Protocols without tracker.
     Other,
+    /// FTP and what it announces.
+    Ftp,
 }
 
 impl Kind {
-    /// Every one of them.
+    /// Every one of them but FTP, which needs rules of its own.
     pub const ALL: [Self; 11] = [
         Self::TcpProbe,
         Self::TcpSession,
@@ -84,6 +87,7 @@ pub fn sequence(wish: Wish, dice: &mut Dice) -> Sequence {
         Kind::Icmp => ("icmp".to_owned(), plain::messages(dice, timed, family)),
         Kind::Errors => ("errors".to_owned(), plain::errors(dice, family)),
         Kind::Gre => ("gre".to_owned(), plain::tunnels(dice, timed)),
+        Kind::Ftp => ("ftp".to_owned(), ftp::session(dice, timed, family)),
         Kind::Other => ("other".to_owned(), plain::others(dice, timed)),
     };
     let spoils = !matches!(wish.kind, Kind::TcpProbe | Kind::SctpProbe);

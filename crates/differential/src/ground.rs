@@ -95,8 +95,9 @@ pub fn rules(treatments: &[Treatment]) -> String {
             after += &source_rules(family, treatment);
         }
     }
+    let helpers = if treatments.contains(&Treatment::Helped) { HELPERS } else { "" };
     let mut text = format!(
-        "table inet sequences {{\n\
+        "table inet sequences {{\n{helpers}\
          chain raw {{ type filter hook prerouting priority -300; policy accept;\n{raw}}}\n\
          chain through {{ type filter hook forward priority 0; policy accept;\n{filter}}}\n"
     );
@@ -130,6 +131,12 @@ fn copying_rules() -> String {
     };
     table("ip", Family::Ipv4) + &table("ip6", Family::Ipv6)
 }
+
+const HELPERS: &str = "ct helper ftp { type \"ftp\" protocol tcp; l3proto ip; }\n\
+     ct helper ftp6 { type \"ftp\" protocol tcp; l3proto ip6; }\n";
+
+/// Where FTP is spoken.
+pub const FTP: u16 = 21;
 
 fn word(family: Family) -> &'static str {
     match family {
@@ -166,6 +173,10 @@ fn filter_rules(family: Family, treatment: Treatment) -> String {
         Treatment::DropNew => "ct state new drop".to_owned(),
         Treatment::DropInvalid => "ct state invalid drop".to_owned(),
         Treatment::Mark => format!("ct state new ct mark set {MARK}"),
+        Treatment::Helped => {
+            let helper = if family == Family::Ipv4 { "ftp" } else { "ftp6" };
+            format!("tcp dport {FTP} ct helper set \"{helper}\"")
+        }
         _ => return String::new(),
     };
     let ip = word(family);
@@ -232,6 +243,9 @@ fn verdict_rules(chain: &str, hook: &str, first: &str) -> String {
     text + "}\n"
 }
 
+/// Number of the first helper that an engine takes in.
+pub const HELPER: u16 = 1;
+
 /// Numbers of [`INTERFACES`] to the engine.
 pub const fn interface(side: Side) -> u32 {
     side as u32 + 1
@@ -281,6 +295,10 @@ fn with_treatment(rules: Rules, family: Family, treatment: Treatment) -> Rules {
         }
         Treatment::Mark => both(rules, &|r, when| {
             r.with_filter(when.states([Class::New]), FilterAction::ConnectionMark(MARK))
+        }),
+        Treatment::Helped => both(rules, &|r, when| {
+            let when = when.protocol(Protocol::TCP.0).destination_ports(FTP, FTP);
+            r.with_filter(when, FilterAction::Helper(HELPER))
         }),
         _ => with_translation(rules, family, treatment, clients),
     }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ctkeeper_engine::helper::Ftp;
 use ctkeeper_engine::rules::Rules;
 use ctkeeper_engine::{Config, Coverage, Engine, Mode, OutOfMemory, Packet, Route, Time, Verdict};
-use ctkeeper_flow::{Statistic, Statistics};
+use ctkeeper_flow::{Expectation, Statistic, Statistics, Tuple};
 
 use crate::addresses::Place;
 use crate::compare::{self, Key};
@@ -50,6 +51,7 @@ pub fn replay(transcript: &Transcript, mode: Mode) -> Result<Report, OutOfMemory
             What::Packet(sent) => replay.packet(now, sent),
             What::Settings(settings) => replay.set(settings.as_ref().clone()),
             What::Table(flows) => replay.table(now, flows),
+            What::Expectations(expectations) => replay.expectations(now, expectations),
             What::Statistics(statistics) => replay.statistics(statistics),
         }
     }
@@ -87,6 +89,7 @@ impl Replay {
             ..Config::default()
         };
         let mut engine = Engine::new(config)?;
+        engine.add_helper(Box::new(Ftp::default()));
         engine.add_namespace(transcript.settings.clone());
         let places = transcript.played.iter().map(|(place, _)| *place).zip(0..).collect();
         Ok(Self {
@@ -175,6 +178,26 @@ impl Replay {
         }
     }
 
+    fn expectations(&mut self, now: Time, kernel: &[Expectation]) {
+        let ours: Vec<_> = self.engine.expectations(now, 0).collect();
+        for (these, others, who) in
+            [(kernel, ours.as_slice(), "kernel"), (ours.as_slice(), kernel, "engine")]
+        {
+            for one in these.iter().filter(|one| one.timeout != Some(0)) {
+                let text = compare::expectation(one);
+                let other = others.iter().find(|other| compare::expectation(other) == text);
+                let far = |other: &Expectation| {
+                    one.timeout.unwrap_or(0).abs_diff(other.timeout.unwrap_or(0)) > 1
+                };
+                if other.is_none_or(far) {
+                    let timeout = one.timeout;
+                    let text = format!("the {who} alone expects {text}, {timeout:?} s");
+                    self.disagree_on(&one.master, text);
+                }
+            }
+        }
+    }
+
     fn statistics(&mut self, kernel: &Statistics) {
         if !self.lost.is_empty() {
             return;
@@ -197,6 +220,12 @@ impl Replay {
                 self.disagree(None, format!("statistic {name}: kernel {theirs}, engine {ours}"));
             }
         }
+    }
+
+    fn disagree_on(&mut self, tuple: &Tuple, text: String) {
+        let place = Place::of_tuple(tuple);
+        let sequence = place.and_then(|place| self.places.get(&place).copied());
+        self.disagree(sequence, text);
     }
 
     fn disagree_about(&mut self, flow: &ctkeeper_flow::Flow, text: String) {

@@ -65,11 +65,13 @@ pub enum Treatment {
     Local = 15,
     /// The virtual address and port are replaced by the router's own.
     Redirect = 16,
+    /// Connections to the port of FTP are given to its helper.
+    Helped = 17,
 }
 
 impl Treatment {
     /// Every one of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Plain,
         Self::Untracked,
         Self::Zone,
@@ -86,11 +88,12 @@ impl Treatment {
         Self::BothNat,
         Self::Local,
         Self::Redirect,
+        Self::Helped,
     ];
 
     /// Whether addresses are translated.
     pub fn translates(self) -> bool {
-        self >= Self::SourceNat && self != Self::Local
+        self >= Self::SourceNat && !matches!(self, Self::Local | Self::Helped)
     }
 
     /// Whether the servers are the router itself.
@@ -255,6 +258,10 @@ pub struct Segment {
     pub payload: u16,
     /// Data offset in words instead of the right one.
     pub data_offset: Option<u8>,
+    /// What the payload says, filled up with line feeds. `{host}` stands for the sender's address
+    /// as FTP writes it, `{address}` as everybody does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub text: String,
 }
 
 /// TCP's flags.

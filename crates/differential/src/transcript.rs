@@ -1,7 +1,7 @@
 //! What a kernel made of sequences, so that it can be compared with the engine without a kernel.
 
 use ctkeeper_engine::{Profile, Route, Settings};
-use ctkeeper_flow::{Flow, Statistics};
+use ctkeeper_flow::{Expectation, Flow, Statistics};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::addresses::Place;
@@ -42,6 +42,8 @@ pub enum What {
     Settings(Box<Settings>),
     /// This is the table, whole.
     Table(Vec<Flow>),
+    /// These are the expectations, all of them.
+    Expectations(Vec<Expectation>),
     /// These are the statistics since the beginning.
     Statistics(Statistics),
 }

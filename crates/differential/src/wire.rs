@@ -73,7 +73,7 @@ const fn family_of(address: IpAddr) -> Family {
 fn layer4(ends: Ends, transport: &Transport, inner: &[u8]) -> Vec<u8> {
     let ports = [ends.source.port.to_be_bytes(), ends.destination.port.to_be_bytes()].concat();
     match transport {
-        Transport::Tcp(segment) => tcp(ports, segment),
+        Transport::Tcp(segment) => tcp(ports, segment, ends.source.address),
         Transport::Udp(datagram) => udp(ports, datagram, true),
         Transport::Udplite(datagram) => udp(ports, datagram, false),
         Transport::Icmp(message) => icmp(ends, message),
@@ -86,7 +86,7 @@ fn layer4(ends: Ends, transport: &Transport, inner: &[u8]) -> Vec<u8> {
     }
 }
 
-fn tcp(mut bytes: Vec<u8>, segment: &Segment) -> Vec<u8> {
+fn tcp(mut bytes: Vec<u8>, segment: &Segment, sender: IpAddr) -> Vec<u8> {
     let mut options = segment.options.clone();
     options.truncate(40);
     options.resize(options.len().next_multiple_of(4), 0);
@@ -97,8 +97,19 @@ fn tcp(mut bytes: Vec<u8>, segment: &Segment) -> Vec<u8> {
     bytes.extend(segment.window.to_be_bytes());
     bytes.extend([0; 4]);
     bytes.extend(options);
-    bytes.extend(filler(segment.payload));
+    if segment.text.is_empty() {
+        bytes.extend(filler(segment.payload));
+    } else {
+        let end = bytes.len() + usize::from(segment.payload);
+        bytes.extend(spoken(&segment.text, sender).bytes());
+        bytes.resize(end, b'\n');
+    }
     bytes
+}
+
+fn spoken(text: &str, sender: IpAddr) -> String {
+    let address = sender.to_string();
+    text.replace("{host}", &address.replace('.', ",")).replace("{address}", &address)
 }
 
 /// UDP's length, or UDP-Lite's coverage, which 0 extends over everything.

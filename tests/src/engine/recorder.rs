@@ -1,10 +1,11 @@
 //! Plays sequences on the kernel, interleaved, and writes down what it makes of them.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use ctkeeper_differential::SLOT;
 use ctkeeper_differential::actors::Actors;
-use ctkeeper_differential::sequence::{Packet, Sequence, Step};
+use ctkeeper_differential::sequence::{Packet, Sequence, Step, Treatment};
 use ctkeeper_differential::transcript::{Event, Out, Sent, Transcript, What};
 use ctkeeper_differential::wire;
 use ctkeeper_engine::{Profile, Route};
@@ -141,6 +142,15 @@ impl Recording<'_> {
         let at = Instant::now();
         let flows = self.router.table.collect(&DumpFilter::ALL)?;
         self.note(at, What::Table(flows));
+        if self.router.treatments.contains(&Treatment::Helped) {
+            let at = Instant::now();
+            let mut expected = Vec::new();
+            self.router.table.expectations(|one| {
+                expected.push(one);
+                ControlFlow::Continue(())
+            })?;
+            self.note(at, What::Expectations(expected));
+        }
         Ok(())
     }
 

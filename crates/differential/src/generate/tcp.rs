@@ -45,7 +45,7 @@ impl Talk {
         let acknowledgement = if flags & flag::ACK == 0 { 0 } else { other.next };
         let options = if flags & flag::SYN == 0 { Vec::new() } else { own.options.clone() };
         let (sequence, window) = (own.next, own.window);
-        Segment { flags, sequence, acknowledgement, window, options, payload, data_offset: None }
+        Segment { flags, sequence, acknowledgement, window, options, payload, ..Segment::default() }
     }
 
     /// Says it, and counts it as said.
