@@ -1,8 +1,10 @@
 //! Many packets at once, so that the memory they need is on its way before it is used.
 
 use crate::engine::Engine;
+use crate::entry::NOWHERE;
+use crate::index::Index;
 use crate::outcome::Outcome;
-use crate::packet::{Datagram, Packet};
+use crate::packet::Packet;
 use crate::rules::Ruleset;
 use crate::short::Glance;
 use crate::time::Time;
@@ -10,6 +12,9 @@ use crate::time::Time;
 /// Packets whose memory is asked for at once: more would push each other out of the first level
 /// cache, fewer would leave the memory idle.
 const AT_ONCE: usize = 32;
+
+/// Records of a chain that are fetched behind the first.
+const STEPS: usize = 3;
 
 impl Engine {
     /// Takes packets through their namespaces, one after the other, and adds what becomes of each
@@ -30,8 +35,14 @@ impl Engine {
         self.partings.clear();
         let has_short_way = self.has_short_way(rules);
         for packets in packets.chunks(AT_ONCE) {
-            let glances = self.fetch(packets);
-            for (packet, glance) in packets.iter().zip(&glances) {
+            let mut glances = self.fetch(packets);
+            let carvings = self.table.arena.carvings();
+            for (packet, glance) in packets.iter().zip(&mut glances) {
+                if self.table.arena.carvings() != carvings
+                    && let Some(glance) = glance
+                {
+                    glance.line = NOWHERE;
+                }
                 // Each outcome is written in one place: a join of both would go through memory.
                 if has_short_way && let Some(outcome) = self.short_way(now, packet, glance.as_ref())
                 {
@@ -46,20 +57,24 @@ impl Engine {
     /// Asks for the places of packets in the table. That zones and translations may lead elsewhere
     /// does no harm: what is fetched is looked at only when the packet's turn comes.
     #[inline]
-    fn fetch(&self, packets: &[Packet<'_>]) -> [Option<Glance>; AT_ONCE] {
+    fn fetch<'a>(&self, packets: &[Packet<'a>]) -> [Option<Glance<'a>>; AT_ONCE] {
         let mut glances = [None; AT_ONCE];
         let table = &self.table;
         for (packet, place) in packets.iter().zip(&mut glances) {
-            let datagram = Datagram::parse(packet.bytes).ok();
-            let glance = datagram.and_then(|datagram| self.glance(packet, &datagram));
-            if let Some(glance) = &glance {
+            if let Some(glance) = self.glance(packet) {
                 table.index.prefetch(glance.hash);
+                *place = Some(glance);
             }
-            *place = glance;
         }
-        for glance in glances.iter().flatten() {
-            let lines = glance.key.lines();
-            table.index.candidates(glance.hash, |line| table.arena.prefetch(line, lines));
+        for glance in glances.iter_mut().flatten() {
+            glance.line = table.index.fetch(&table.arena, glance.hash, &glance.key);
+        }
+        if let Index::Exact(chains) = &table.index {
+            for _ in 0..STEPS {
+                for glance in glances.iter_mut().flatten() {
+                    chains.fetch_next(&table.arena, &glance.key, &mut glance.line);
+                }
+            }
         }
         glances
     }

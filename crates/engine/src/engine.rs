@@ -145,10 +145,8 @@ impl Engine {
         rules: &mut R,
     ) -> Outcome {
         self.partings.clear();
-        if self.has_short_way(rules)
-            && let Ok(datagram) = Datagram::parse(packet.bytes)
-        {
-            let glance = self.glance(packet, &datagram);
+        if self.has_short_way(rules) {
+            let glance = self.glance(packet);
             if let Some(outcome) = self.short_way(now, packet, glance.as_ref()) {
                 return outcome;
             }

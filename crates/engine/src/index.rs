@@ -11,6 +11,7 @@ use std::collections::TryReserveError;
 
 use ctkeeper_flow::Direction;
 
+use crate::entry::NOWHERE;
 use crate::extension::Extensions;
 use crate::hash::Hasher;
 use crate::index::chains::{Chains, Obstacle, Wanted};
@@ -90,18 +91,25 @@ impl Index {
 /// Fetching beforehand.
 impl Index {
     /// Where the record of a key probably is, without looking far: it may have expired, be in
-    /// another zone or translated, and there may be one although none is seen.
+    /// another zone, translated or out of the table, and there may be one although none is seen.
+    /// `hint` is a line to try first.
     #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
     #[inline(always)]
     pub(crate) fn glimpse(
         &self,
         arena: &Arena,
+        hint: u32,
         hash: u32,
         key: &Key,
         now: Ticks,
     ) -> Option<(u32, Direction)> {
         match self {
             Self::Fast(fast) => {
+                if hint != NOWHERE
+                    && let Some(direction) = key.direction(arena, hint)
+                {
+                    return Some((hint, direction));
+                }
                 fast.candidates(hash).find_map(|line| Some((line, key.direction(arena, line)?)))
             }
             Self::Exact(chains) => chains.glimpse(arena, hash, key, now),
@@ -126,12 +134,24 @@ impl Index {
         }
     }
 
-    /// Lines that a search for a hash would look at first.
+    /// Asks the processor for the records that a search would look at first. Returns a line to try
+    /// first, or where the chain begins ([`Chains::fetch_next`]).
     #[inline]
-    pub(crate) fn candidates(&self, hash: u32, visit: impl FnMut(u32)) {
+    pub(crate) fn fetch(&self, arena: &Arena, hash: u32, key: &Key) -> u32 {
         match self {
-            Self::Fast(fast) => fast.candidates(hash).for_each(visit),
-            Self::Exact(chains) => chains.first(hash).into_iter().for_each(visit),
+            Self::Fast(fast) => {
+                let mut last = NOWHERE;
+                for line in fast.candidates(hash) {
+                    arena.prefetch(line, key.lines());
+                    last = line;
+                }
+                last
+            }
+            Self::Exact(chains) => {
+                let first = chains.first(hash);
+                Chains::fetch(arena, key, first);
+                first
+            }
         }
     }
 }

@@ -20,7 +20,10 @@ use crate::tuple::protocol;
 
 /// What a packet is looked up by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Glance {
+pub(crate) struct Glance<'a> {
+    datagram: Datagram<'a>,
+    /// Where its record probably is; [`NOWHERE`] if that is not known yet.
+    pub(crate) line: u32,
     pub(crate) hash: u32,
     pub(crate) key: Key,
 }
@@ -41,10 +44,12 @@ impl Engine {
     /// What to look a packet up by, if it has a tuple.
     #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
     #[inline(always)]
-    pub(crate) fn glance(&self, packet: &Packet<'_>, datagram: &Datagram<'_>) -> Option<Glance> {
+    pub(crate) fn glance<'a>(&self, packet: &Packet<'a>) -> Option<Glance<'a>> {
+        let datagram = Datagram::parse(packet.bytes).ok()?;
         let tuple = datagram.tuple().ok()?;
         let hash = self.table.index.hash(&tuple, packet.namespace);
-        Some(Glance { hash, key: Key::new(&tuple, packet.namespace) })
+        let key = Key::new(&tuple, packet.namespace);
+        Some(Glance { datagram, line: NOWHERE, hash, key })
     }
 
     /// Takes a packet the short way; `None`, with nothing changed, if it must go the long one.
@@ -54,16 +59,17 @@ impl Engine {
         &mut self,
         now: Time,
         packet: &Packet<'_>,
-        glance: Option<&Glance>,
+        glance: Option<&Glance<'_>>,
     ) -> Option<Outcome> {
         let glance = glance?;
         if self.collector.is_due(now) {
             return None;
         }
         let now = Ticks::at(now);
-        let datagram = Datagram::parse(packet.bytes).ok()?;
+        let datagram = &glance.datagram;
         let table = &mut self.table;
-        let (line, direction) = table.index.glimpse(&table.arena, glance.hash, &glance.key, now)?;
+        let (line, direction) =
+            table.index.glimpse(&table.arena, glance.line, glance.hash, &glance.key, now)?;
         let settings = &table.namespaces.get(usize::from(packet.namespace))?.settings;
         let mut changes = Changes::default();
         let context = Context {
@@ -81,7 +87,7 @@ impl Engine {
             if !is_steady(entry, now) {
                 return None;
             }
-            if context.verify && tcp::is_corrupt(&datagram) {
+            if context.verify && tcp::is_corrupt(datagram) {
                 return None;
             }
             let life = tcp::steady(&context, entry, window, segment, 0)?;
@@ -92,7 +98,7 @@ impl Engine {
             if !is_steady(entry, now) {
                 return None;
             }
-            let life = udp::steady(&context, entry, &datagram)?;
+            let life = udp::steady(&context, entry, datagram)?;
             entry.deadline = (life + now).0;
             entry
         } else {

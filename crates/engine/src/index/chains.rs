@@ -247,11 +247,28 @@ impl Chains {
         self.heads.get(self.bucket_of(hash)).into_iter().for_each(prefetch);
     }
 
-    /// The line of the first node in a hash's chain.
+    /// The first node of a hash's chain.
     #[inline]
-    pub(crate) fn first(&self, hash: u32) -> Option<u32> {
-        let head = *self.heads.get(self.bucket_of(hash))?;
-        Node(head).place().map(|(line, _)| line)
+    pub(crate) fn first(&self, hash: u32) -> u32 {
+        self.heads.get(self.bucket_of(hash)).copied().unwrap_or(NOWHERE)
+    }
+
+    /// Goes on from a node whose record has not the key, and asks the processor for the next one's.
+    #[inline]
+    pub(crate) fn fetch_next(&self, arena: &Arena, key: &Key, node: &mut u32) {
+        if let Some((line, direction)) = Node(*node).place() {
+            let has_key = key.is_at(arena, line, direction);
+            *node = if has_key { NOWHERE } else { arena.entry(line).links[direction as usize] };
+            Self::fetch(arena, key, *node);
+        }
+    }
+
+    /// Asks the processor for the record of a node.
+    #[inline]
+    pub(crate) fn fetch(arena: &Arena, key: &Key, node: u32) {
+        if let Some((line, _)) = Node(node).place() {
+            arena.prefetch(line, key.lines());
+        }
     }
 
     /// The chains of both tuples of a record.

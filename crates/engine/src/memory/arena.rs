@@ -30,6 +30,7 @@ pub(crate) struct Arena {
     /// Chunks there may be.
     limit: usize,
     live: usize,
+    carvings: u32,
 }
 
 /// What is known of one chunk.
@@ -71,7 +72,15 @@ impl Arena {
         want_huge_pages(&mut lines);
         let mut chunks = Vec::new();
         chunks.try_reserve_exact(limit)?;
-        Ok(Self { lines, chunks, partial: [NOWHERE; CLASSES], empty: NOWHERE, limit, live: 0 })
+        Ok(Self {
+            lines,
+            chunks,
+            partial: [NOWHERE; CLASSES],
+            empty: NOWHERE,
+            limit,
+            live: 0,
+            carvings: 0,
+        })
     }
 
     /// Takes a record of a shape; `None` when memory set aside is used up.
@@ -275,6 +284,13 @@ impl Arena {
         })
     }
 
+    /// How often a chunk got its class, modulo 2^32: as long as that stays, a line at which a record
+    /// began is the first of a record, in use or free.
+    #[inline]
+    pub(crate) const fn carvings(&self) -> u32 {
+        self.carvings
+    }
+
     /// Records taken and not given back.
     #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
@@ -310,6 +326,7 @@ impl Arena {
                 at
             }
         };
+        self.carvings = self.carvings.wrapping_add(1);
         self.chunks[at as usize] = Chunk { size: size as u8, ..Chunk::EMPTY };
         self.link(at, Some(size as u8));
         Some(at)

@@ -79,7 +79,8 @@ impl<'a> Datagram<'a> {
         })
     }
 
-    #[inline(never)]
+    #[expect(clippy::inline_always, reason = "the packet path: a call costs more than the work")]
+    #[inline(always)]
     fn parse_ipv6(bytes: &'a [u8]) -> Result<Self, Reason> {
         let fixed = bytes.first_chunk::<IPV6_HEADER>().ok_or(Reason::NetworkHeader)?;
         let next = fixed[6];
