@@ -15,7 +15,7 @@ use crate::packet::{Datagram, Packet, Route, TcpSegment};
 use crate::rules::Ruleset;
 use crate::settings::{Config, Profile, Settings};
 use crate::table::{Entered, Place, Table};
-use crate::time::{Ticks, Time};
+use crate::time::{TICKS_PER_SECOND, Ticks, Time};
 use crate::track::error::{self, Kind};
 use crate::track::{Context, Judgement, dispatch, tcp};
 use crate::tuple::{Tuple, protocol};
@@ -35,6 +35,9 @@ pub struct Engine {
 /// bound that no packet feels, the kernel's walk is followed as far as it went meanwhile.
 const FAST_BUDGET: usize = 1024;
 const EXACT_BUDGET: usize = 1 << 19;
+
+/// Nanoseconds between two calls from which on they count as apart: a quarter of the ticks' range.
+const LONGEST_GAP: u64 = (1 << 30) * (1_000_000_000 / TICKS_PER_SECOND as u64);
 
 /// Memory for an engine could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,10 +168,10 @@ impl Engine {
         if usize::from(packet.namespace) >= self.table.namespaces.len() {
             return Outcome::loose(Class::Untracked, None);
         }
-        self.table.clock = now;
         if self.collector.is_due(now) {
             self.collect_a_little(now);
         }
+        self.table.clock = now;
         let now = Ticks::at(now);
         let datagram = match Datagram::parse(packet.bytes) {
             Ok(datagram) => datagram,
@@ -183,8 +186,26 @@ impl Engine {
     /// Lets the collector do what is due by `now`, looking at no more than `budget` places;
     /// whether that was all. Packets do so a little at a time: this is for when none come.
     pub fn collect(&mut self, now: Time, budget: usize) -> bool {
+        if now.0.saturating_sub(self.table.clock.0) > LONGEST_GAP {
+            self.leap(now);
+        }
         self.table.clock = now;
         self.collector.run(now, &mut self.table, budget)
+    }
+
+    /// Lets the connections expire that a leap of the caller's clock would make young again: ticks
+    /// wrap after 198 days, and tell past from future for half of that.
+    #[cold]
+    fn leap(&mut self, now: Time) {
+        // No deadline is further ahead than twice this.
+        for _ in 0..3 {
+            let next = self.table.clock.0.saturating_add(LONGEST_GAP);
+            if next >= now.0 {
+                return;
+            }
+            self.table.clock = Time(next);
+            self.end_expired(Time(next));
+        }
     }
 
     #[cold]

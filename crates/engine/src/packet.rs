@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     /// The bytes from the network header on: whole datagrams, as the hooks see them behind
-    /// defragmentation.
+    /// defragmentation. What the IP stack drops before any hook is the caller's to leave out: a
+    /// wrong checksum of the IPv4 header is not looked at here.
     pub bytes: &'a [u8],
     /// The namespace it travels through ([`Engine::add_namespace`](crate::Engine)).
     pub namespace: u16,

@@ -47,7 +47,8 @@ pub struct Config {
     /// `nf_conntrack_buckets`: hash chains of [`Mode::Exact`]; the other mode has its own index.
     pub buckets: u32,
     /// Entries of all namespaces that memory is set aside for. A connection beyond it is refused
-    /// as the kernel refuses one for want of memory. 0 means `limit`, or 262,144 without limit.
+    /// as the kernel refuses one for want of memory; memory comes in chunks, so that a few more
+    /// than said may find room. 0 means `limit`, or 262,144 without limit.
     pub capacity: u32,
     /// `nf_conntrack_expect_max`: expectations each namespace may hold; 0 means the kernel's
     /// default, 4 × (`buckets` / 256).

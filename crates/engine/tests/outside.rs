@@ -1,6 +1,6 @@
 //! Connections looked at, changed and ended from outside; memory; shards.
 
-use ctkeeper_engine::{Changes, Config, Engine, Mode, Packet, Settings, Time, Tuple};
+use ctkeeper_engine::{Changes, Class, Config, Engine, Mode, Packet, Settings, Time, Tuple};
 use ctkeeper_flow::{Direction, Family, Zone};
 
 fn udp(source: (u32, u16), destination: (u32, u16)) -> Vec<u8> {
@@ -96,4 +96,19 @@ fn both_directions_are_of_one_shard_and_shards_are_even() {
         sizes[shard as usize] += 1;
     }
     assert!(sizes.iter().all(|size| (1800..2200).contains(size)), "{sizes:?}");
+}
+
+#[test]
+fn a_leap_of_the_clock_makes_nothing_young_again() {
+    const DAY: u64 = 86_400;
+    for mode in [Mode::Fast, Mode::Exact] {
+        for days in [1, 60, 120, 150, 199, 400, 4000] {
+            let mut engine = engine(mode, 3);
+            let now = Time::from_seconds(days * DAY);
+            let bytes = udp((0x0a00_0001, 2), SERVER);
+            let outcome = engine.packet(now, &Packet::new(&bytes), &mut ());
+            assert_eq!(outcome.class, Class::New, "{mode:?} after {days} days");
+            assert_eq!(engine.connections(now).count(), 1, "{mode:?} after {days} days");
+        }
+    }
 }
