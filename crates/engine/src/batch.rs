@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::entry::NOWHERE;
 use crate::index::Index;
+use crate::index::chains::Chains;
 use crate::outcome::Outcome;
 use crate::packet::Packet;
 use crate::rules::Ruleset;
@@ -69,10 +70,18 @@ impl Engine {
         for glance in glances.iter_mut().flatten() {
             glance.line = table.index.fetch(&table.arena, glance.hash, &glance.key);
         }
-        if let Index::Exact(chains) = &table.index {
-            for _ in 0..STEPS {
-                for glance in glances.iter_mut().flatten() {
-                    chains.fetch_next(&table.arena, &glance.key, &mut glance.line);
+        match &table.index {
+            Index::Exact(_) => {
+                for _ in 0..STEPS {
+                    for glance in glances.iter_mut().flatten() {
+                        Chains::fetch_next(&table.arena, &glance.key, &mut glance.line);
+                    }
+                }
+            }
+            Index::Fast(_) if table.extensions.is_unused() => {}
+            Index::Fast(_) => {
+                for glance in glances.iter().flatten().filter(|glance| glance.line != NOWHERE) {
+                    table.extensions.prefetch(table.arena.entry(glance.line).extension);
                 }
             }
         }

@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::entry::{Entry, NOWHERE, Shape, flag};
 use crate::event::Changes;
+use crate::memory::prefetch;
 use crate::nat::by_source::BySource;
 use crate::outcome::Handle;
 use crate::time::Time;
@@ -201,6 +202,22 @@ impl Extensions {
     pub(crate) fn at(&self, place: u32) -> &Extension {
         let place = place as usize;
         &self.chunks[place / CHUNK][place % CHUNK]
+    }
+
+    /// Asks the processor for an extension that is about to be used.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: u32) {
+        let place = place as usize;
+        if let Some(extension) = self.chunks.get(place / CHUNK).map(|chunk| &chunk[place % CHUNK]) {
+            prefetch(extension);
+            prefetch(&extension.counters);
+        }
+    }
+
+    /// Whether no connection has ever had one.
+    #[inline]
+    pub(crate) const fn is_unused(&self) -> bool {
+        self.used == 0
     }
 
     /// # Panics

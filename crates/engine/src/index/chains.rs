@@ -255,7 +255,7 @@ impl Chains {
 
     /// Goes on from a node whose record has not the key, and asks the processor for the next one's.
     #[inline]
-    pub(crate) fn fetch_next(&self, arena: &Arena, key: &Key, node: &mut u32) {
+    pub(crate) fn fetch_next(arena: &Arena, key: &Key, node: &mut u32) {
         if let Some((line, direction)) = Node(*node).place() {
             let has_key = key.is_at(arena, line, direction);
             *node = if has_key { NOWHERE } else { arena.entry(line).links[direction as usize] };

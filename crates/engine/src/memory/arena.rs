@@ -30,6 +30,8 @@ pub(crate) struct Arena {
     /// Chunks there may be.
     limit: usize,
     live: usize,
+    /// Places of records in chunks that are not empty.
+    places: usize,
     carvings: u32,
 }
 
@@ -79,6 +81,7 @@ impl Arena {
             empty: NOWHERE,
             limit,
             live: 0,
+            places: 0,
             carvings: 0,
         })
     }
@@ -163,6 +166,7 @@ impl Arena {
             if !was_full {
                 self.unlink(at);
             }
+            self.places -= CHUNK / usize::from(size);
             self.chunks[at as usize] = Chunk::EMPTY;
             self.link(at, None);
         } else if was_full {
@@ -270,7 +274,7 @@ impl Arena {
 
     /// Places of records at most, in use or not: what one pass of [`Self::scan`] looks at.
     pub(crate) const fn places(&self) -> usize {
-        self.lines.len()
+        self.places
     }
 
     /// The records in use by their places in memory.
@@ -327,6 +331,7 @@ impl Arena {
             }
         };
         self.carvings = self.carvings.wrapping_add(1);
+        self.places += CHUNK / size;
         self.chunks[at as usize] = Chunk { size: size as u8, ..Chunk::EMPTY };
         self.link(at, Some(size as u8));
         Some(at)
