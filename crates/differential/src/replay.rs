@@ -39,12 +39,13 @@ pub struct Report {
     pub coverage: Coverage,
 }
 
-/// Goes through a transcript with a fresh engine.
+/// Goes through a transcript with a fresh engine, which counts what its trackers meet or not:
+/// one that counts sends no packet the short way.
 ///
 /// # Errors
 /// No memory for the engine.
-pub fn replay(transcript: &Transcript, mode: Mode) -> Result<Report, OutOfMemory> {
-    let mut replay = Replay::new(transcript, mode)?;
+pub fn replay(transcript: &Transcript, mode: Mode, counts: bool) -> Result<Report, OutOfMemory> {
+    let mut replay = Replay::new(transcript, mode, counts)?;
     for event in &transcript.events {
         let now = Time(event.at);
         match &event.what {
@@ -78,14 +79,14 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(transcript: &Transcript, mode: Mode) -> Result<Self, OutOfMemory> {
+    fn new(transcript: &Transcript, mode: Mode, counts: bool) -> Result<Self, OutOfMemory> {
         let config = Config {
             mode,
             profile: transcript.profile,
             // Small: there are many replays, and exact mode has this many chains.
             limit: 32_768,
             buckets: 32_768,
-            coverage: true,
+            coverage: counts,
             ..Config::default()
         };
         let mut engine = Engine::new(config)?;

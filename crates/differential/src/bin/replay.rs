@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     };
     let mut agreed = true;
     for transcript in &transcripts {
-        let report = match replay(transcript, Mode::Fast) {
+        let report = match replay(transcript, Mode::Fast, false) {
             Ok(report) => report,
             Err(error) => {
                 eprintln!("engine-replay: {error}");
