@@ -95,7 +95,7 @@ impl Fast {
         };
         let hash = self.hash(search.wanted.tuple, zone, search.wanted.namespace);
         if self.directional {
-            return self.newest(search, hash, &mut lives);
+            return self.newest(search, (zone, hash), &mut lives);
         }
         let found = search.among(&self.forward, hash, &mut lives);
         if found.is_some() {
@@ -105,18 +105,23 @@ impl Fast {
     }
 
     /// Of several connections that have the tuple, the one that came last: the kernel puts it at
-    /// the head of its chain.
+    /// the head of its chain. The chain is that of a zone, which the hash is not quite: it is the
+    /// same for both directions of a tuple.
     #[cold]
     fn newest(
         &self,
         search: &Search<'_>,
-        hash: u32,
+        (zone, hash): (u16, u32),
         lives: &mut impl FnMut(u32, &Entry) -> bool,
     ) -> Option<(u32, Direction)> {
+        let in_chain = |line, entry: &Entry| {
+            let direction = search.direction(line, entry);
+            direction.is_some_and(|direction| entry.zone_in(direction) == zone)
+        };
         let mut newest: Option<(u32, u32)> = None;
         let mut remember = |line, entry: &Entry| {
             let is_newer = newest.is_none_or(|(id, _)| entry.id.wrapping_sub(id).cast_signed() > 0);
-            if lives(line, entry) && is_newer {
+            if in_chain(line, entry) && lives(line, entry) && is_newer {
                 newest = Some((entry.id, line));
             }
             false
