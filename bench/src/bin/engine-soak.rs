@@ -19,7 +19,7 @@ const LIFE: u32 = 30;
 /// Packets come in bursts so far apart: the collector works when packets come.
 const BURST: Duration = Duration::from_millis(5);
 /// From then on memory is to stay as it is: the first have expired and been collected.
-const SETTLED: Duration = Duration::from_secs(LIFE as u64 + 10);
+const SETTLED: Duration = Duration::from_secs(LIFE as u64 + 15);
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -51,7 +51,7 @@ type Batch<'a> = &'a mut dyn Iterator<Item = (Step, u32)>;
 impl Soak {
     fn new(held: u32, rate: u32) -> anyhow::Result<Self> {
         let room =
-            rate.checked_mul(LIFE + 10).context("so many come that they cannot be counted")?;
+            rate.checked_mul(LIFE + 15).context("so many come that they cannot be counted")?;
         let limit = held.checked_add(room).context("more connections than can be counted")?;
         let config = Config { limit, ..Config::default() };
         let mut engine = Engine::new(config)?;
@@ -174,7 +174,7 @@ impl Soak {
             ensure!(known == last - first, "{} held connections are lost", last - first - known);
         }
         println!("all {} held connections are there", self.held);
-        let flat = flat.context("too short to tell whether memory stays flat: 40 s are needed")?;
+        let flat = flat.context("too short to tell whether memory stays flat: 45 s are needed")?;
         let grown = resident()? as f64 / flat as f64 - 1.0;
         println!("memory: {:+.2} % since the first expired", 100.0 * grown);
         ensure!(grown < 0.01, "memory grew");

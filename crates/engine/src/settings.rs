@@ -74,7 +74,7 @@ impl Default for Config {
             capacity: 0,
             expectations: 0,
             seed: 0,
-            sweep: Ticks::from_seconds(2),
+            sweep: Ticks::from_seconds(10),
             events: false,
             coverage: false,
         }
