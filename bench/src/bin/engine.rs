@@ -15,12 +15,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use ctkeeper_bench::{
-    CHUNK, Kind, Numbers, PerItem, Step, Traffic, pin, resident, shuffled, summary, thread_cpu,
+    CHUNK, Kind, PerItem, Step, Traffic, pin, resident, shuffled, summary, thread_cpu,
 };
 use ctkeeper_engine::bound::{BATCH, Bound};
-use ctkeeper_engine::{
-    Class, Config, Engine, Mode, Outcome, Packet, Settings, Time, Tuple, Verdict,
-};
+use ctkeeper_engine::{Class, Config, Engine, Mode, Outcome, Settings, Time, Verdict};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
