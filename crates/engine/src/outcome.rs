@@ -137,6 +137,67 @@ pub enum Reason {
     Rule,
 }
 
+impl Reason {
+    /// Every reason, in their order.
+    pub const ALL: [Self; 47] = [
+        Self::NetworkHeader,
+        Self::ExtensionHeader,
+        Self::Fragment,
+        Self::Layer4Short,
+        Self::NotInvertible,
+        Self::TcpHeader,
+        Self::TcpChecksum,
+        Self::TcpFlags,
+        Self::TcpNew,
+        Self::TcpNotLoose,
+        Self::TcpState,
+        Self::TcpResetOld,
+        Self::TcpSequenceAbove,
+        Self::TcpAckAbove,
+        Self::UdpHeader,
+        Self::UdpLength,
+        Self::UdpChecksum,
+        Self::UdpliteHeader,
+        Self::UdpliteCoverage,
+        Self::UdpliteChecksumMissing,
+        Self::UdpliteChecksum,
+        Self::IcmpHeader,
+        Self::IcmpChecksum,
+        Self::IcmpType,
+        Self::IcmpNew,
+        Self::IcmpInner,
+        Self::IcmpInnerUnknown,
+        Self::IcmpOuterDestination,
+        Self::Icmpv6Header,
+        Self::Icmpv6Checksum,
+        Self::Icmpv6New,
+        Self::Icmpv6Redirect,
+        Self::SctpHeader,
+        Self::SctpChecksum,
+        Self::SctpChunks,
+        Self::SctpNew,
+        Self::SctpVerificationTag,
+        Self::SctpState,
+        Self::Gre,
+        Self::TableFull,
+        Self::NoMemory,
+        Self::ChainTooLong,
+        Self::Clash,
+        Self::Dying,
+        Self::Untranslatable,
+        Self::Helper,
+        Self::Rule,
+    ];
+}
+
+const _: () = {
+    let mut place = 0;
+    while place < Reason::ALL.len() {
+        assert!(Reason::ALL[place] as usize == place, "every reason in its place");
+        place += 1;
+    }
+};
+
 /// What the engine says of one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {

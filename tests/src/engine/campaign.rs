@@ -74,6 +74,21 @@ impl Plan {
         Ok(campaign)
     }
 
+    /// Plays it again and again, other sequences each time, until some time has passed.
+    pub fn run_for(&self, time: Duration) -> anyhow::Result<Campaign> {
+        let begin = Instant::now();
+        let mut whole = Campaign::default();
+        let mut plan = self.clone();
+        loop {
+            whole.add(plan.run()?);
+            if begin.elapsed() >= time {
+                return Ok(whole);
+            }
+            plan.seed = plan.seed.wrapping_add(1);
+            plan.first += u64::from(plan.sequences);
+        }
+    }
+
     /// Plays it and returns what the kernel has made of it, without asking the engine.
     pub fn record(&self) -> anyhow::Result<Vec<Transcript>> {
         let mut dice = Dice::new(self.seed);
@@ -225,6 +240,25 @@ impl fmt::Display for Found {
 }
 
 impl Campaign {
+    /// Takes another one in, theme by theme.
+    pub fn add(&mut self, other: Self) {
+        self.release = other.release;
+        self.found.extend(other.found);
+        self.passing.extend(other.passing);
+        self.coverage.add(&other.coverage);
+        for (name, sequences, packets, entries, taken) in other.themes {
+            match self.themes.iter_mut().find(|theme| theme.0 == name) {
+                None => self.themes.push((name, sequences, packets, entries, taken)),
+                Some(theme) => {
+                    theme.1 += sequences;
+                    theme.2 += packets;
+                    theme.3 += entries;
+                    theme.4 += taken;
+                }
+            }
+        }
+    }
+
     /// All sequences, packets and entries.
     pub fn totals(&self) -> (u64, u64, u64) {
         self.themes.iter().fold((0, 0, 0), |(s, p, e), (_, sequences, packets, entries, _)| {

@@ -26,6 +26,9 @@ const DIRECTIONS: [&str; 2] = ["original", "reply"];
 fn unreachable(title: &str, direction: usize, row: u8, state: u8) -> Option<&'static str> {
     match (title, direction, row, state) {
         ("TCP", _, 5, _) => Some("segments without any flag are refused before the table"),
+        ("SCTP", 0, 2 | 7 | 8, 0) => {
+            Some("chunks that nobody sends first are refused before the table")
+        }
         (_, 1, _, 0) => Some("a connection in state NONE has no reply: it is not in the table yet"),
         _ => None,
     }
@@ -94,12 +97,14 @@ fn table(text: &mut String, title: &str, rows: &[&str], states: &[&str], cells: 
 const NOT_MET: &[(Reason, &str)] = &[
     (Reason::NetworkHeader, "the kernel's IP layer drops such packets before any hook"),
     (Reason::Fragment, "fragments are put together before tracking"),
-    (Reason::TableFull, "the limit is the whole host's"),
+    (
+        Reason::TableFull,
+        "the limit is the whole host's; see early_drop_strikes_as_often_as_the_kernels",
+    ),
     (Reason::NoMemory, "the kernel allocates, the engine sets aside"),
     (Reason::ChainTooLong, "the buckets are the whole host's"),
-    (Reason::Clash, "packets go one after the other, not side by side"),
     (Reason::Dying, "packets go one after the other, not side by side"),
-    (Reason::Icmpv6Redirect, "redirects are link-local, which nobody forwards"),
+    (Reason::ExtensionHeader, "the kernel's IP layer drops such packets before any hook"),
 ];
 
 fn short(name: &str) -> String {
@@ -113,9 +118,9 @@ fn reasons(text: &mut String, coverage: &Coverage) {
     for (reason, count) in &met {
         let _ = writeln!(text, "  {count:9} {reason:?}");
     }
-    for (reason, why) in NOT_MET {
-        if !met.contains_key(reason) {
-            let _ = writeln!(text, "  {:>9} {reason:?}: {why}", "-");
-        }
+    for reason in Reason::ALL.iter().filter(|reason| !met.contains_key(reason)) {
+        let why =
+            NOT_MET.iter().find(|(known, _)| known == reason).map_or("not met", |(_, why)| why);
+        let _ = writeln!(text, "  {:>9} {reason:?}: {why}", "-");
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn messages(dice: &mut Dice, timed: bool, family: Family) -> Vec<Step
         if dice.one_in(4) {
             kind = any_kind(dice, family);
         }
-        let message = Message { kind, code, payload: dice.choose(&[0, 8, 56]) };
+        let message = Message { kind, code, payload: dice.choose(&[0, 8, 40, 56]) };
         steps.push(Step::Send(Packet::new(conversation, from, Transport::Icmp(message))));
     }
     steps
@@ -66,7 +66,8 @@ fn any_kind(dice: &mut Dice, family: Family) -> u8 {
             dice.choose(&[0, 1, 2, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 18, 19, 40, 255])
         }
         Family::Ipv6 => dice.choose(&[
-            0, 100, 127, 128, 129, 130, 131, 132, 133, 134, 138, 139, 140, 143, 151, 152, 153, 200,
+            0, 100, 127, 128, 129, 130, 131, 132, 133, 134, 137, 137, 138, 139, 140, 143, 151, 152,
+            153, 200,
         ]),
     }
 }
