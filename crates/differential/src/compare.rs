@@ -13,8 +13,6 @@ use crate::wire::{self, Seen};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told<'a> {
     pub(crate) outcome: &'a Outcome,
-    /// Its connection as it stands behind the packet, unless it ended with it.
-    pub(crate) flow: Option<&'a Flow>,
     /// The packet as it goes on; none where it cannot be translated.
     pub(crate) packet: Option<&'a [u8]>,
 }
@@ -52,11 +50,14 @@ impl Told<'_> {
 
     /// Whether the router is itself the packet's destination, so that it does not come out.
     pub(crate) fn stays_here(self) -> bool {
-        self.seen().is_some_and(|seen| {
-            let here = translated(family(&seen), Treatment::Masquerade, Side::Client);
-            seen.ends.destination.address == here
-        })
+        self.seen().is_some_and(|seen| is_routers(&seen))
     }
+}
+
+/// Whether a packet goes to the address that the router masquerades with.
+pub(crate) fn is_routers(seen: &Seen) -> bool {
+    let own = translated(family(seen), Treatment::Masquerade, Side::Client);
+    seen.ends.destination.address == own
 }
 
 const fn family(seen: &Seen) -> ctkeeper_flow::Family {
@@ -104,7 +105,7 @@ pub(crate) fn packet(sent: &Sent, told: Told<'_>) -> Result<(), String> {
 }
 
 fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// An entry in one line.

@@ -103,8 +103,10 @@ impl Treatment {
 
     /// Whether clients speak to a virtual address.
     pub const fn is_virtual(self) -> bool {
-        use Treatment as T;
-        matches!(self, T::DestinationNat | T::DestinationNatPort | T::BothNat | T::Redirect)
+        matches!(
+            self,
+            Self::DestinationNat | Self::DestinationNatPort | Self::BothNat | Self::Redirect
+        )
     }
 
     /// The way of a packet from a side.

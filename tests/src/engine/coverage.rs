@@ -70,16 +70,15 @@ fn table(text: &mut String, title: &str, rows: &[&str], states: &[&str], cells: 
         for (row, kind) in (0..).zip(rows) {
             let _ = write!(text, "  {kind:18}");
             for (state, from) in (0..).zip(states) {
-                match cells.get(&(direction, row, state)) {
-                    Some(count) => _ = write!(text, "{count:>9}"),
-                    None => {
-                        let why = unreachable(title, usize::from(direction), row, state);
-                        _ = write!(text, "{:>9}", if why.is_some() { "." } else { "-" });
-                        match why {
-                            Some(why) => *never.entry(why).or_default() += 1,
-                            None => unreached.push(format!("{name} {kind} in {from}")),
-                        }
-                    }
+                if let Some(count) = cells.get(&(direction, row, state)) {
+                    _ = write!(text, "{count:>9}");
+                    continue;
+                }
+                let why = unreachable(title, usize::from(direction), row, state);
+                _ = write!(text, "{:>9}", if why.is_some() { "." } else { "-" });
+                match why {
+                    Some(why) => *never.entry(why).or_default() += 1,
+                    None => unreached.push(format!("{name} {kind} in {from}")),
                 }
             }
             text.push('\n');

@@ -127,7 +127,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "udp: no refresh before the answer",
         "track/udp.rs",
         "        return Judgement::Refresh(short);",
-        "        return if entry.has(Status::CONFIRMED) && !entry.has(Status::SEEN_REPLY) {\n            Judgement::Count\n        } else {\n            Judgement::Refresh(short)\n        };",
+        "        return if entry.has(Status::CONFIRMED) && !entry.has(Status::SEEN_REPLY) {\n            Judgement::Ignore\n        } else {\n            Judgement::Refresh(short)\n        };",
     ),
     mutant(
         "icmp: errors reach whomever they like",
@@ -164,5 +164,23 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "time.rs",
         "        self.after(now) <= 0",
         "        self.after(now) <= -125",
+    ),
+    mutant(
+        "ignored packets are counted",
+        "engine.rs",
+        "            Judgement::Ignore => {}\n",
+        "            Judgement::Ignore => self.count_packet(*tracked, datagram),\n",
+    ),
+    mutant(
+        "a zone of one direction counts in both",
+        "entry.rs",
+        "if self.flags & not == 0 { self.zone } else { 0 }",
+        "if self.flags & not == not { self.zone } else { self.zone }",
+    ),
+    mutant(
+        "udplite: the whole length is summed",
+        "packet/checksum.rs",
+        "Family::Ipv4 => payload.len() & 0xff,",
+        "Family::Ipv4 => payload.len(),",
     ),
 ];

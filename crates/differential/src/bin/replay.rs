@@ -1,8 +1,12 @@
-//! `engine-replay FILE`: goes through a transcript with the engine; fails where they disagree.
+//! `engine-replay FILE`: goes through the transcripts of a file, one to a line, with the engine;
+//! fails with the first on which they disagree.
 
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 
-use ctkeeper_differential::replay::replay;
+use ctkeeper_differential::replay::{Report, replay};
 use ctkeeper_differential::transcript::Transcript;
 use ctkeeper_engine::Mode;
 
@@ -14,32 +18,34 @@ fn main() -> ExitCode {
         eprintln!("engine-replay FILE");
         return ExitCode::from(2);
     };
-    let transcripts = match read(&file) {
-        Ok(transcripts) => transcripts,
+    match agrees(&file) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("engine-replay: {file}: {error}");
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
-    let mut agreed = true;
-    for transcript in &transcripts {
-        let report = match replay(transcript, Mode::Fast, false) {
-            Ok(report) => report,
-            Err(error) => {
-                eprintln!("engine-replay: {error}");
-                return ExitCode::from(2);
-            }
-        };
-        for one in report.disagreements.iter().take(SHOWN) {
-            let name = one.sequence.and_then(|number| transcript.played.get(number as usize));
-            let name = name.map_or("all", |(_, sequence)| &sequence.name);
-            println!("{name}, step {}: {}", one.step, one.text);
-        }
-        agreed &= report.disagreements.is_empty();
     }
-    if agreed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn read(file: &str) -> Result<Vec<Transcript>, Box<dyn std::error::Error>> {
-    Ok(serde_json::from_slice(&std::fs::read(file)?)?)
+fn agrees(file: &str) -> Result<bool, Box<dyn Error>> {
+    for line in BufReader::new(File::open(file)?).lines() {
+        let transcript: Transcript = serde_json::from_str(&line?)?;
+        for counts in [false, true] {
+            let report = replay(&transcript, Mode::Fast, counts)?;
+            if !report.disagreements.is_empty() {
+                show(&transcript, &report);
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn show(transcript: &Transcript, report: &Report) {
+    for one in report.disagreements.iter().take(SHOWN) {
+        let played = one.sequence.and_then(|number| transcript.played.get(number as usize));
+        let name = played.map_or("all", |(_, sequence)| &sequence.name);
+        println!("{name}, step {}: {}", one.step, one.text);
+    }
 }
