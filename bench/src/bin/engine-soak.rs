@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use ctkeeper_bench::{CHUNK, Kind, Numbers, Step, Traffic, pin, resident, thread_cpu};
-use ctkeeper_engine::{Class, Config, Engine, Packet, Settings, TICKS_PER_SECOND, Ticks, Time};
+use ctkeeper_engine::{
+    Class, Config, Engine, Packet, Settings, TICKS_PER_SECOND, TcpTimeout, Ticks, Time,
+};
 
 /// How long a connection of the churn lives, seconds.
 const LIFE: u32 = 30;
@@ -57,7 +59,12 @@ impl Soak {
         let mut engine = Engine::new(config)?;
         let mut settings = Settings::default();
         settings.timeouts.udp = LIFE;
-        settings.timeouts.tcp[1] = LIFE;
+        settings.timeouts.tcp[TcpTimeout::SynSent as usize] = LIFE;
+        // Nobody answers what is said on the held ones, which shortens them to five minutes else.
+        for unanswered in [TcpTimeout::MaxRetrans, TcpTimeout::Unacknowledged] {
+            settings.timeouts.tcp[unanswered as usize] =
+                settings.timeouts.tcp[TcpTimeout::Established as usize];
+        }
         engine.add_namespace(settings).context("no namespace")?;
         Ok(Self {
             engine,

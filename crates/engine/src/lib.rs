@@ -43,7 +43,7 @@
 //!
 //! An [`Outcome`]: verdict, `ct state`, direction, why it was refused, and a [`Handle`] of its
 //! connection. [`Engine::connection`] and [`Engine::connections`] show connections as
-//! [`ctkeeper_flow::Flow`]s, the value that a dump of the kernel gives; [`Engine::statistics`] the
+//! `ctkeeper_flow::Flow`s, the value that a dump of the kernel gives; [`Engine::statistics`] the
 //! counters of `conntrack -S`; [`Engine::events`] what `conntrack -E` would print;
 //! [`Engine::translate`] the bytes behind NAT. [`Engine::image`] is the whole table as a value to
 //! be stored, [`Engine::restore`] goes on from it.
