@@ -19,6 +19,8 @@ pub struct Theme {
     pub kinds: Vec<Kind>,
     /// Whether time passes.
     pub timed: bool,
+    /// Whether events are listened to.
+    pub listens: bool,
     /// Share of all sequences, in parts of a hundred.
     pub share: u32,
 }
@@ -33,6 +35,7 @@ pub fn themes() -> Vec<Theme> {
         treatments: vec![Treatment::Plain],
         kinds: kinds.to_vec(),
         timed: false,
+        listens: false,
         share,
     };
     let told_apart = Settings { timeouts: told_apart(), ..Settings::default() };
@@ -78,6 +81,11 @@ pub fn themes() -> Vec<Theme> {
         Theme {
             treatments: vec![Treatment::Redirect],
             ..theme("redirected", told_apart.clone(), &every, 3)
+        },
+        Theme {
+            listens: true,
+            treatments: vec![Treatment::Plain, Treatment::Mark, Treatment::DropInvalid],
+            ..theme("events", told_apart.clone(), &every, 4)
         },
         Theme {
             treatments: vec![Treatment::Helped],

@@ -106,6 +106,7 @@ impl Replay {
             limit: 32_768,
             buckets: 32_768,
             coverage: counts,
+            events: transcript.listens,
             ..Config::default()
         };
         let mut engine = Engine::new(config)?;
@@ -144,6 +145,9 @@ impl Replay {
         let packet = whole.then_some(goes_on.as_slice());
         let told = compare::Told { outcome: &outcome, packet };
         if let Err(text) = Self::compare(sent, told) {
+            self.disagree(Some(sent.sequence), text);
+        }
+        if let Err(text) = compare::events(&sent.heard, &self.engine.events()) {
             self.disagree(Some(sent.sequence), text);
         }
     }

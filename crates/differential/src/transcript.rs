@@ -18,6 +18,9 @@ pub struct Transcript {
     pub settings: Settings,
     /// The networks that its rules treat.
     pub treatments: Vec<Treatment>,
+    /// Whether events were listened to.
+    #[serde(default)]
+    pub listens: bool,
     /// What was played, and where.
     pub played: Vec<(Place, Sequence)>,
     /// What happened, in order.
@@ -64,6 +67,29 @@ pub struct Sent {
     pub datagram: Bytes,
     /// The packets that came out, as they came out.
     pub out: Vec<Out>,
+    /// The events that came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<Heard>,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// What happened.
+    pub kind: HeardKind,
+    /// The entry, as far as the event tells of it.
+    pub flow: Flow,
+}
+
+/// What an event says has happened to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeardKind {
+    /// It entered the table.
+    New,
+    /// It changed.
+    Update,
+    /// It left the table.
+    Destroy,
 }
 
 /// A packet that came out.

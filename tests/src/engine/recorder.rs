@@ -3,12 +3,14 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use ctkeeper_differential::SLOT;
 use ctkeeper_differential::actors::Actors;
 use ctkeeper_differential::sequence::{Packet, Sequence, Step, Treatment};
-use ctkeeper_differential::transcript::{Event, Out, Sent, Transcript, What};
+use ctkeeper_differential::transcript::{Event, Heard, HeardKind, Out, Sent, Transcript, What};
 use ctkeeper_differential::wire;
 use ctkeeper_engine::{Profile, Route};
+use ctkeeper_flow::EventKind;
 use ctkeeper_netlink::DumpFilter;
 
 use super::router::Router;
@@ -35,6 +37,7 @@ impl Router {
     /// Plays sequences, a packet of each in turn, on an empty table.
     pub fn play(&mut self, sequences: &[Sequence], detail: Detail) -> anyhow::Result<Transcript> {
         self.table.flush()?;
+        self.heard()?;
         self.before = self.statistics()?;
         let mut running: Vec<_> = sequences.iter().map(|sequence| self.run(sequence)).collect();
         let settings = self.settings.clone();
@@ -45,7 +48,24 @@ impl Router {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
         let profile = profile_of(&release);
         let treatments = self.treatments.clone();
-        Ok(Transcript { release, profile, settings, treatments, played, events })
+        let listens = self.events.is_some();
+        Ok(Transcript { release, profile, settings, treatments, listens, played, events })
+    }
+
+    /// The events since the last call. What happens within a packet's way is told within it.
+    fn heard(&mut self) -> anyhow::Result<Vec<Heard>> {
+        let Some(events) = &mut self.events else { return Ok(Vec::new()) };
+        let mut heard = Vec::new();
+        let reading = events.read(Duration::ZERO, |event| {
+            let kind = match event.kind {
+                EventKind::New => HeardKind::New,
+                EventKind::Update => HeardKind::Update,
+                EventKind::Destroy => HeardKind::Destroy,
+            };
+            heard.push(Heard { kind, flow: event.flow.clone() });
+        })?;
+        ensure!(!reading.is_lossy(), "events were lost: {reading:?}");
+        Ok(heard)
     }
 
     fn run(&mut self, sequence: &Sequence) -> Running {
@@ -133,8 +153,12 @@ impl Recording<'_> {
                 one.actors.observe(packet, *side, &seen);
             }
         }
+        let heard = self.router.heard()?;
         let (step, from) = (one.next as u32, packet.from);
-        self.note(at, What::Packet(Sent { sequence: number, step, from, route, datagram, out }));
+        self.note(
+            at,
+            What::Packet(Sent { sequence: number, step, from, route, datagram, out, heard }),
+        );
         Ok(())
     }
 

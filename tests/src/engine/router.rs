@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ctkeeper_differential::addresses::{Place, network, networks, translated};
@@ -12,7 +12,7 @@ use ctkeeper_differential::sequence::{Host, Side, Treatment};
 use ctkeeper_engine::Settings;
 use ctkeeper_flow::{Family, Statistics};
 use ctkeeper_lab::Namespace;
-use ctkeeper_netlink::Conntrack;
+use ctkeeper_netlink::{Conntrack, Events, Groups};
 
 use super::devices::Devices;
 use super::own::Own;
@@ -25,6 +25,7 @@ pub struct Router {
     pub(super) settings: Settings,
     pub(super) treatments: Vec<Treatment>,
     pub(super) own: Own,
+    pub(super) events: Option<Events>,
     pub(super) clock: Instant,
     /// Next free place of each network.
     next: BTreeMap<(Family, Treatment), u16>,
@@ -47,8 +48,12 @@ const SYSCTLS: [(&str, &str); 9] = [
 ];
 
 impl Router {
-    /// Makes one whose rules treat these networks.
-    pub fn create(settings: &Settings, treatments: &[Treatment]) -> anyhow::Result<Self> {
+    /// Makes one whose rules treat these networks, and which may listen to events.
+    pub fn create(
+        settings: &Settings,
+        treatments: &[Treatment],
+        listens: bool,
+    ) -> anyhow::Result<Self> {
         let namespace = Namespace::create_for("router")?;
         for (name, value) in SYSCTLS {
             namespace.sysctl(name, value)?;
@@ -58,10 +63,12 @@ impl Router {
         namespace.nft(&ground::rules(treatments))?;
         let table = namespace.conntrack()?;
         let own = namespace.enter(Own::open)??;
+        let events = if listens { Some(listen(&namespace)?) } else { None };
         let mut router = Self {
             devices,
             table,
             own,
+            events,
             settings: settings.clone(),
             treatments: treatments.to_vec(),
             clock: Instant::now(),
@@ -100,6 +107,12 @@ impl Router {
         self.table.statistics()?.iter().for_each(|cpu| sum.add(cpu));
         Ok(sum)
     }
+}
+
+fn listen(namespace: &Namespace) -> anyhow::Result<Events> {
+    let mut events = Events::subscribe_in(&namespace.open()?, Groups::ALL, 4 << 20)?;
+    events.set_gathering(Duration::ZERO);
+    Ok(events)
 }
 
 fn lay_routes(namespace: &Namespace) -> anyhow::Result<()> {

@@ -16,6 +16,9 @@ struct Known {
     /// The sysctls, where they are not the defaults.
     #[serde(default)]
     settings: Settings,
+    /// Whether events are listened to.
+    #[serde(default)]
+    listens: bool,
     sequence: Sequence,
 }
 
@@ -23,7 +26,7 @@ pub(crate) fn what_they_once_disagreed_about() -> anyhow::Result<()> {
     let cases: Vec<Known> = serde_json::from_str(include_str!("cases.json"))?;
     let mut failed = Vec::new();
     for case in &cases {
-        let mut router = Router::create(&case.settings, &[case.sequence.treatment])?;
+        let mut router = Router::create(&case.settings, &[case.sequence.treatment], case.listens)?;
         match alone(&mut router, &case.sequence)? {
             None => println!("{}: agree ({})", case.name, case.why),
             Some(text) => failed.push(format!("{}: {text}", case.name)),

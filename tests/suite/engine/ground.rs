@@ -36,7 +36,7 @@ fn code(sent: &Sent) -> u8 {
 }
 
 pub(crate) fn every_packet_tells_its_class() -> anyhow::Result<()> {
-    let mut router = Router::create(&Settings::default(), &Treatment::ALL)?;
+    let mut router = Router::create(&Settings::default(), &Treatment::ALL, false)?;
     let (client, server) = (Side::Client, Side::Server);
     let stray = Segment { flags: flag::FIN, window: 1000, ..Segment::default() };
     for family in [Family::Ipv4, Family::Ipv6] {
