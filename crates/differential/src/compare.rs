@@ -145,7 +145,7 @@ pub(crate) fn flows(theirs: &Flow, ours: &Flow) -> Result<(), String> {
 }
 
 /// Whether both tell the same of what a packet did to entries.
-pub(crate) fn events(theirs: &[Heard], ours: &[Event]) -> Result<(), String> {
+pub(crate) fn events(theirs: &[&Heard], ours: &[Event]) -> Result<(), String> {
     let theirs: Vec<_> = theirs.iter().map(|heard| event(heard.kind, &heard.flow, None)).collect();
     let ours: Vec<_> = ours.iter().map(|e| event(kind_of(e), &e.flow, Some(e.changes))).collect();
     if theirs == ours {

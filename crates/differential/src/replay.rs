@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ctkeeper_engine::helper::Ftp;
 use ctkeeper_engine::rules::Rules;
-use ctkeeper_engine::{Config, Coverage, Engine, Mode, OutOfMemory, Packet, Route, Time, Verdict};
+use ctkeeper_engine::{
+    Config, Coverage, Engine, Mode, OutOfMemory, Outcome, Packet, Route, Time, Verdict,
+};
 use ctkeeper_flow::{Expectation, Statistic, Statistics, Tuple};
 
 use crate::addresses::Place;
 use crate::compare::{self, Key};
 use crate::foretold;
 use crate::ground::{engine_rules, interface};
-use crate::transcript::{Sent, Transcript, What};
+use crate::transcript::{Event, Sent, Transcript, What};
 use crate::wire;
 
 /// Where kernel and engine disagree for the first time about a sequence.
@@ -40,22 +42,50 @@ pub struct Report {
     pub coverage: Coverage,
 }
 
-/// Goes through a transcript with a fresh engine, which counts what its trackers meet or not:
-/// one that counts sends no packet the short way.
+/// How a replay is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// What it is, for reports.
+    pub name: &'static str,
+    /// The engine's mode.
+    pub mode: Mode,
+    /// Whether the engine counts what its trackers meet: one that does sends no packet the short
+    /// way.
+    pub counts: bool,
+    /// Whether the engine is put away as an image before each table, and restored.
+    pub restores: bool,
+    /// How many packets the engine is given at once.
+    pub at_once: usize,
+}
+
+impl Manner {
+    /// The long way, counted.
+    pub const COUNTED: Self =
+        Self { name: "counted", mode: Mode::Fast, counts: true, restores: false, at_once: 1 };
+    /// The way that is meant to be gone.
+    pub const FAST: Self = Self { name: "the short way", counts: false, ..Self::COUNTED };
+    /// That way, several packets at once.
+    pub const BATCHES: Self = Self { name: "batches", at_once: 50, ..Self::FAST };
+    /// With the kernel's own order.
+    pub const EXACT: Self = Self { name: "exact mode", mode: Mode::Exact, ..Self::FAST };
+    /// Put away and restored.
+    pub const RESTORED: Self = Self { name: "images", restores: true, ..Self::FAST };
+    /// The same in the other mode.
+    pub const RESTORED_EXACT: Self =
+        Self { name: "exact images", mode: Mode::Exact, ..Self::RESTORED };
+}
+
+/// Goes through a transcript with a fresh engine.
 ///
 /// # Errors
 /// No memory for the engine.
-pub fn replay(transcript: &Transcript, mode: Mode, counts: bool) -> Result<Report, OutOfMemory> {
-    let mut replay = Replay::new(transcript, mode, counts)?;
-    for event in &transcript.events {
-        let now = Time(event.at);
-        match &event.what {
-            What::Packet(sent) => replay.packet(now, sent),
-            What::Settings(settings) => replay.set(settings.as_ref().clone()),
-            What::Table(flows) => replay.table(now, flows),
-            What::Expectations(expectations) => replay.expectations(now, expectations),
-            What::Statistics(statistics) => replay.statistics(statistics),
+pub fn replay(transcript: &Transcript, manner: Manner) -> Result<Report, OutOfMemory> {
+    let mut replay = Replay::new(transcript, manner)?;
+    for events in transcript.events.chunk_by(Event::are_packets) {
+        for event in events {
+            replay.event(event);
         }
+        replay.work_off();
     }
     if let Some(coverage) = replay.engine.coverage() {
         replay.report.coverage = coverage.clone();
@@ -86,8 +116,25 @@ fn route_of(sent: &Sent) -> Route {
     if arrives && sent.route == Route::Forward { Route::Input } else { sent.route }
 }
 
-struct Replay {
+fn packet_of(sent: &Sent) -> Packet<'_> {
+    let route = route_of(sent);
+    Packet {
+        bytes: &sent.datagram,
+        namespace: 0,
+        route,
+        input: if route == Route::Output { 0 } else { interface(sent.from) },
+        output: if route == Route::Input { 0 } else { leaves_by(sent) },
+        mark: 0,
+        checksum_verified: false,
+    }
+}
+
+struct Replay<'a> {
     engine: Engine,
+    restores: bool,
+    /// How many packets the engine is given at once.
+    at_once: usize,
+    waiting: Vec<(Time, &'a Sent)>,
     rules: Rules,
     places: BTreeMap<Place, u32>,
     /// Steps that each sequence has played.
@@ -97,24 +144,29 @@ struct Replay {
     report: Report,
 }
 
-impl Replay {
-    fn new(transcript: &Transcript, mode: Mode, counts: bool) -> Result<Self, OutOfMemory> {
+impl<'a> Replay<'a> {
+    fn new(transcript: &Transcript, manner: Manner) -> Result<Self, OutOfMemory> {
         let config = Config {
-            mode,
+            mode: manner.mode,
             profile: transcript.profile,
             // Small: there are many replays, and exact mode has this many chains.
             limit: 32_768,
             buckets: 32_768,
-            coverage: counts,
+            coverage: manner.counts,
             events: transcript.listens,
             ..Config::default()
         };
+        // What was drawn can be foretold of one packet at a time.
+        let translates = transcript.treatments.iter().any(|treatment| treatment.translates());
         let mut engine = Engine::new(config)?;
         engine.add_helper(Box::new(Ftp::default()));
         engine.add_namespace(transcript.settings.clone());
         let places = transcript.played.iter().map(|(place, _)| *place).zip(0..).collect();
         Ok(Self {
             engine,
+            restores: manner.restores,
+            at_once: if translates { 1 } else { manner.at_once },
+            waiting: Vec::new(),
             rules: engine_rules(&transcript.treatments),
             places,
             steps: vec![0; transcript.played.len()],
@@ -123,31 +175,53 @@ impl Replay {
         })
     }
 
-    fn packet(&mut self, now: Time, sent: &Sent) {
+    fn event(&mut self, event: &'a Event) {
+        let now = Time(event.at);
+        match &event.what {
+            What::Packet(sent) => {
+                self.waiting.push((now, sent));
+                if self.waiting.len() >= self.at_once {
+                    self.work_off();
+                }
+            }
+            What::Settings(settings) => self.set(settings.as_ref().clone()),
+            What::Table(flows) => self.table(now, flows),
+            What::Expectations(expectations) => self.expectations(now, expectations),
+            What::Statistics(statistics) => self.statistics(statistics),
+        }
+    }
+
+    /// Gives the engine the packets that have gathered.
+    fn work_off(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let Some((now, first)) = waiting.first() else { return };
+        let packets: Vec<_> = waiting.iter().map(|(_, sent)| packet_of(sent)).collect();
+        let mut outcomes = Vec::new();
+        match packets.as_slice() {
+            [packet] => {
+                self.engine.foretell(foretold::offset(first));
+                outcomes.push(self.engine.packet(*now, packet, &mut self.rules));
+            }
+            packets => self.engine.batch(*now, packets, &mut self.rules, &mut outcomes),
+        }
+        for ((_, sent), outcome) in waiting.iter().zip(&outcomes) {
+            self.outcome(sent, outcome);
+        }
+        let heard: Vec<_> = waiting.iter().flat_map(|(_, sent)| &sent.heard).collect();
+        if let Err(text) = compare::events(&heard, &self.engine.events()) {
+            self.disagree(Some(first.sequence), text);
+        }
+    }
+
+    fn outcome(&mut self, sent: &Sent, outcome: &Outcome) {
         self.report.packets += 1;
         if let Some(step) = self.steps.get_mut(sent.sequence as usize) {
             *step = sent.step;
         }
-        let route = route_of(sent);
-        let packet = Packet {
-            bytes: &sent.datagram,
-            namespace: 0,
-            route,
-            input: if route == Route::Output { 0 } else { interface(sent.from) },
-            output: if route == Route::Input { 0 } else { leaves_by(sent) },
-            mark: 0,
-            checksum_verified: false,
-        };
-        self.engine.foretell(foretold::offset(sent));
-        let outcome = self.engine.packet(now, &packet, &mut self.rules);
-        let mut goes_on = packet.bytes.to_vec();
-        let whole = self.engine.translate(&outcome, &mut goes_on).is_ok();
+        let mut goes_on = sent.datagram.clone();
+        let whole = self.engine.translate(outcome, &mut goes_on).is_ok();
         let packet = whole.then_some(goes_on.as_slice());
-        let told = compare::Told { outcome: &outcome, packet };
-        if let Err(text) = Self::compare(sent, told) {
-            self.disagree(Some(sent.sequence), text);
-        }
-        if let Err(text) = compare::events(&sent.heard, &self.engine.events()) {
+        if let Err(text) = Self::compare(sent, compare::Told { outcome, packet }) {
             self.disagree(Some(sent.sequence), text);
         }
     }
@@ -171,6 +245,9 @@ impl Replay {
 
     fn table(&mut self, now: Time, kernel: &[ctkeeper_flow::Flow]) {
         self.report.tables += 1;
+        if self.restores {
+            self.restore();
+        }
         self.report.entries += kernel.len() as u64;
         let mut ours: BTreeMap<Key, _> = BTreeMap::new();
         let mut doubled = Vec::new();
@@ -199,6 +276,16 @@ impl Replay {
         for flow in ours.into_values().filter(|flow| flow.timeout != Some(0)) {
             let text = format!("the engine alone has {}", compare::brief(&flow));
             self.disagree_about(&flow, text);
+        }
+    }
+
+    fn restore(&mut self) {
+        match Engine::restore(&self.engine.image()) {
+            Ok(mut engine) => {
+                engine.add_helper(Box::new(Ftp::default()));
+                self.engine = engine;
+            }
+            Err(error) => self.disagree(None, format!("an image that cannot be restored: {error}")),
         }
     }
 

@@ -36,6 +36,13 @@ pub struct Event {
     pub what: What,
 }
 
+impl Event {
+    /// Whether two are packets, that nothing came between.
+    pub(crate) const fn are_packets(&self, other: &Self) -> bool {
+        matches!((&self.what, &other.what), (What::Packet(_), What::Packet(_)))
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum What {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use ctkeeper_differential::campaign::{Theme, themes};
 use ctkeeper_differential::dice::Dice;
-use ctkeeper_differential::replay::{Report, replay};
+use ctkeeper_differential::replay::{Manner, Report, replay};
 use ctkeeper_differential::sequence::Sequence;
 use ctkeeper_differential::shrink::shrink;
 use ctkeeper_differential::transcript::Transcript;
-use ctkeeper_engine::{Coverage, Mode};
+use ctkeeper_engine::Coverage;
 
 use super::recorder::Detail;
 use super::router::Router;
@@ -133,14 +133,16 @@ impl Plan {
     }
 }
 
-/// Both modes of the engine against the kernel, and both ways that packets may take through it;
-/// what the later ones alone disagree about is told too.
+/// Every manner of the engine against the kernel; what the later ones alone disagree about is told
+/// too.
 fn compare(transcript: &Transcript) -> anyhow::Result<Report> {
-    let mut all = replay(transcript, Mode::Fast, true)?;
-    for (mode, told) in [(Mode::Fast, "by the short way"), (Mode::Exact, "in exact mode")] {
-        for mut one in replay(transcript, mode, false)?.disagreements {
+    let others =
+        [Manner::FAST, Manner::BATCHES, Manner::EXACT, Manner::RESTORED, Manner::RESTORED_EXACT];
+    let mut all = replay(transcript, Manner::COUNTED)?;
+    for manner in others {
+        for mut one in replay(transcript, manner)?.disagreements {
             if !all.disagreements.iter().any(|known| known.sequence == one.sequence) {
-                one.text += &format!(" ({told} only)");
+                one.text += &format!(" ({} only)", manner.name);
                 all.disagreements.push(one);
             }
         }

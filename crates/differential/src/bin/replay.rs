@@ -6,9 +6,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 
-use ctkeeper_differential::replay::{Report, replay};
+use ctkeeper_differential::replay::{Manner, Report, replay};
 use ctkeeper_differential::transcript::Transcript;
-use ctkeeper_engine::Mode;
 
 /// Disagreements that are shown.
 const SHOWN: usize = 5;
@@ -31,8 +30,8 @@ fn main() -> ExitCode {
 fn agrees(file: &str) -> Result<bool, Box<dyn Error>> {
     for line in BufReader::new(File::open(file)?).lines() {
         let transcript: Transcript = serde_json::from_str(&line?)?;
-        for counts in [false, true] {
-            let report = replay(&transcript, Mode::Fast, counts)?;
+        for manner in [Manner::BATCHES, Manner::COUNTED] {
+            let report = replay(&transcript, manner)?;
             if !report.disagreements.is_empty() {
                 show(&transcript, &report);
                 return Ok(false);
