@@ -4,6 +4,7 @@ use ctkeeper_engine::{Settings, Timeouts};
 
 use crate::dice::Dice;
 use crate::generate::{Kind, PROBES, Wish, sequence};
+use crate::ground::Ground;
 use crate::sequence::{Sequence, Treatment};
 
 /// Sequences that share settings and rules.
@@ -11,16 +12,12 @@ use crate::sequence::{Sequence, Treatment};
 pub struct Theme {
     /// Its name.
     pub name: &'static str,
-    /// The namespace's sysctls.
-    pub settings: Settings,
-    /// What the rules do; each sequence gets one of these.
-    pub treatments: Vec<Treatment>,
+    /// Where it is played; each sequence gets one of its treatments.
+    pub ground: Ground,
     /// What sequences are about; each gets one of these.
     pub kinds: Vec<Kind>,
     /// Whether time passes.
     pub timed: bool,
-    /// Whether events are listened to.
-    pub listens: bool,
     /// Share of all sequences, in parts of a hundred.
     pub share: u32,
 }
@@ -31,12 +28,14 @@ pub fn themes() -> Vec<Theme> {
     let every = [Kind::ALL.as_slice(), &[Kind::TcpWalk, Kind::TcpSession, Kind::Udp]].concat();
     let theme = |name, settings, kinds: &[Kind], share| Theme {
         name,
-        settings,
-        treatments: vec![Treatment::Plain],
+        ground: Ground { settings, treatments: vec![Treatment::Plain], ..Ground::default() },
         kinds: kinds.to_vec(),
         timed: false,
-        listens: false,
         share,
+    };
+    let treated = |theme: Theme, treatments: &[Treatment]| Theme {
+        ground: Ground { treatments: treatments.to_vec(), ..theme.ground },
+        ..theme
     };
     let told_apart = Settings { timeouts: told_apart(), ..Settings::default() };
     let quick = Settings { timeouts: quick(), ..Settings::default() };
@@ -56,6 +55,7 @@ pub fn themes() -> Vec<Theme> {
     ];
     let translated: Vec<_> =
         Treatment::ALL.into_iter().filter(|t| t.translates() && !t.is_local()).collect();
+    let translated = [translated, vec![Treatment::Plain, Treatment::Zone]].concat();
     vec![
         theme("tcp", told_apart.clone(), &tcp, 20),
         theme("tcp not loose", set(&|s| s.tcp_loose = false), &tcp, 5),
@@ -66,37 +66,71 @@ pub fn themes() -> Vec<Theme> {
         theme("the rest", told_apart.clone(), &Kind::ALL[5..], 9),
         theme("checksums unverified", set(&|s| s.checksum = false), &every, 4),
         theme("accounting", set(&|s| s.accounting = true), &every, 4),
+        treated(theme("zones and rules", told_apart.clone(), &every, 8), &kept_apart),
+        treated(theme("translated", told_apart.clone(), &every, 8), &translated),
+        treated(theme("the router itself", told_apart.clone(), &every, 4), &[Treatment::Local]),
+        treated(theme("redirected", told_apart.clone(), &every, 3), &[Treatment::Redirect]),
+        treated(theme("helped", told_apart.clone(), &[Kind::Ftp], 3), &[Treatment::Helped]),
+        listening(treated(
+            theme("events", told_apart.clone(), &every, 4),
+            &[Treatment::Plain, Treatment::Mark, Treatment::DropInvalid],
+        )),
+        changing(theme("sysctls change", told_apart, &every, 4)),
+        Theme { timed: true, ..theme("time passes", quick.clone(), &every, 3) },
         Theme {
-            treatments: kept_apart.to_vec(),
-            ..theme("zones and rules", told_apart.clone(), &every, 8)
+            timed: true,
+            ..treated(
+                theme("time passes elsewhere", quick, &every, 2),
+                &[kept_apart.as_slice(), &translated].concat(),
+            )
         },
-        Theme {
-            treatments: [translated, vec![Treatment::Plain, Treatment::Zone]].concat(),
-            ..theme("translated", told_apart.clone(), &every, 8)
-        },
-        Theme {
-            treatments: vec![Treatment::Local],
-            ..theme("the router itself", told_apart.clone(), &every, 4)
-        },
-        Theme {
-            treatments: vec![Treatment::Redirect],
-            ..theme("redirected", told_apart.clone(), &every, 3)
-        },
-        Theme {
-            listens: true,
-            treatments: vec![Treatment::Plain, Treatment::Mark, Treatment::DropInvalid],
-            ..theme("events", told_apart.clone(), &every, 4)
-        },
-        Theme {
-            treatments: vec![Treatment::Helped],
-            ..theme("helped", told_apart, &[Kind::Ftp], 3)
-        },
-        Theme { timed: true, ..theme("time passes", quick, &every, 4) },
         Theme {
             timed: true,
             ..theme("streams", Settings::default(), &[Kind::Udp, Kind::Udplite, Kind::Gre], 2)
         },
     ]
+}
+
+fn listening(mut theme: Theme) -> Theme {
+    theme.ground.listens = true;
+    theme
+}
+
+/// Every sysctl of a namespace is another after a few packets.
+fn changing(mut theme: Theme) -> Theme {
+    let changed = Settings {
+        timeouts: shifted(&theme.ground.settings.timeouts),
+        tcp_loose: false,
+        tcp_be_liberal: true,
+        tcp_ignore_invalid_rst: true,
+        tcp_max_retrans: 1,
+        checksum: false,
+        accounting: true,
+        timestamps: false,
+    };
+    let half = Settings { tcp_loose: true, checksum: true, ..changed.clone() };
+    theme.ground.changes = vec![changed, half, theme.ground.settings.clone()];
+    theme
+}
+
+fn shifted(timeouts: &Timeouts) -> Timeouts {
+    const BY: u32 = 50;
+    let mut shifted = timeouts.clone();
+    for (place, timeout) in shifted.tcp.iter_mut().enumerate() {
+        // Place 0 is no state's, and SYN_SENT2 has no sysctl.
+        *timeout += if matches!(place, 0 | 9) { 0 } else { BY };
+    }
+    for timeout in shifted.sctp.iter_mut().skip(1) {
+        *timeout += BY;
+    }
+    shifted.udp += BY;
+    shifted.udp_stream += BY;
+    shifted.icmp += BY;
+    shifted.icmpv6 += BY;
+    shifted.generic += BY;
+    shifted.gre += BY;
+    shifted.gre_stream += BY;
+    shifted
 }
 
 impl Theme {
@@ -113,7 +147,7 @@ impl Theme {
         let wishes = (0..count).map(wish);
         wishes
             .map(|wish| {
-                let treatment = dice.choose(&self.treatments);
+                let treatment = dice.choose(&self.ground.treatments);
                 sequence(Wish { treatment, ..wish }, dice)
             })
             .collect()

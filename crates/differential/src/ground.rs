@@ -7,9 +7,25 @@ use ctkeeper_engine::rules::{
 };
 use ctkeeper_engine::{Class, Range, Settings};
 use ctkeeper_flow::{Family, Protocol, SctpState, Zone, ZoneDirection};
+use serde::{Deserialize, Serialize};
 
 use crate::addresses::{Place, network, translated};
 use crate::sequence::{Host, Side, Treatment};
+
+/// What sequences are played on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ground {
+    /// The namespace's sysctls at the beginning.
+    pub settings: Settings,
+    /// What they become, one after the other and round again, each after a few packets of every
+    /// sequence.
+    pub changes: Vec<Settings>,
+    /// The networks that rules treat.
+    pub treatments: Vec<Treatment>,
+    /// Whether events are listened to.
+    pub listens: bool,
+}
 
 /// Zone of [`Treatment::Zone`] and the directional ones.
 pub const ZONE: u16 = 7;

@@ -96,7 +96,7 @@ impl Plan {
         for theme in themes() {
             let count = (self.sequences * theme.share).div_ceil(100);
             let sequences = theme.sequences(count, self.first, &mut dice.split());
-            let mut router = Router::create(&theme.settings, &theme.treatments, theme.listens)?;
+            let mut router = Router::create(&theme.ground)?;
             for together in sequences.chunks(TOGETHER) {
                 transcripts.push(router.play(together, detail(&theme))?);
             }
@@ -108,7 +108,7 @@ impl Plan {
         let begin = Instant::now();
         let count = (self.sequences * theme.share).div_ceil(100);
         let sequences = theme.sequences(count, self.first, dice);
-        let mut router = Router::create(&theme.settings, &theme.treatments, theme.listens)?;
+        let mut router = Router::create(&theme.ground)?;
         let (mut packets, mut entries, mut looked_into) = (0, 0, 0);
         for together in sequences.chunks(TOGETHER) {
             let transcript = router.play(together, detail(theme))?;

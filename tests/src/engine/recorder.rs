@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use ctkeeper_differential::SLOT;
 use ctkeeper_differential::actors::Actors;
+use ctkeeper_differential::ground::Ground;
 use ctkeeper_differential::sequence::{Packet, Sequence, Step, Treatment};
 use ctkeeper_differential::transcript::{Event, Heard, HeardKind, Out, Sent, Transcript, What};
 use ctkeeper_differential::wire;
-use ctkeeper_engine::{Profile, Route};
+use ctkeeper_engine::{Profile, Route, Settings};
 use ctkeeper_flow::EventKind;
 use ctkeeper_netlink::DumpFilter;
 
@@ -38,17 +39,24 @@ impl Router {
     pub fn play(&mut self, sequences: &[Sequence], detail: Detail) -> anyhow::Result<Transcript> {
         self.table.flush()?;
         self.heard()?;
+        if !self.ground.changes.is_empty() {
+            self.set(&self.ground.settings.clone())?;
+        }
         self.before = self.statistics()?;
         let mut running: Vec<_> = sequences.iter().map(|sequence| self.run(sequence)).collect();
-        let settings = self.settings.clone();
-        let mut recording = Recording { router: self, events: Vec::new(), begin: Instant::now() };
+        let Ground { settings, changes, treatments, listens } = self.ground.clone();
+        let mut recording = Recording {
+            router: self,
+            events: Vec::new(),
+            begin: Instant::now(),
+            rounds: 0,
+            changes,
+        };
         recording.all(&mut running, detail)?;
         let events = recording.events;
         let played = running.into_iter().map(|one| (one.actors.place(), one.sequence)).collect();
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
         let profile = profile_of(&release);
-        let treatments = self.treatments.clone();
-        let listens = self.events.is_some();
         Ok(Transcript { release, profile, settings, treatments, listens, played, events })
     }
 
@@ -88,13 +96,21 @@ struct Recording<'a> {
     router: &'a mut Router,
     events: Vec<Event>,
     begin: Instant,
+    /// Rounds that have been played.
+    rounds: usize,
+    /// What the sysctls become.
+    changes: Vec<Settings>,
 }
+
+/// After so many rounds the sysctls change.
+const ROUNDS: usize = 3;
 
 impl Recording<'_> {
     fn all(&mut self, running: &mut [Running], detail: Detail) -> anyhow::Result<()> {
         let mut slot = 0;
         loop {
             while self.round(running, slot)? {
+                self.change()?;
                 if detail == Detail::Packets {
                     self.table()?;
                 }
@@ -132,6 +148,17 @@ impl Recording<'_> {
         Ok(any)
     }
 
+    fn change(&mut self) -> anyhow::Result<()> {
+        self.rounds += 1;
+        if self.changes.is_empty() || !self.rounds.is_multiple_of(ROUNDS) {
+            return Ok(());
+        }
+        let next = self.changes[(self.rounds / ROUNDS - 1) % self.changes.len()].clone();
+        self.router.set(&next)?;
+        self.note(Instant::now(), What::Settings(Box::new(next)));
+        Ok(())
+    }
+
     fn send(&mut self, number: u32, one: &mut Running, packet: &Packet) -> anyhow::Result<()> {
         let datagram = one.actors.make(packet);
         let id = (number as u16).wrapping_mul(31).wrapping_add(one.next as u16);
@@ -166,7 +193,7 @@ impl Recording<'_> {
         let at = Instant::now();
         let flows = self.router.table.collect(&DumpFilter::ALL)?;
         self.note(at, What::Table(flows));
-        if self.router.treatments.contains(&Treatment::Helped) {
+        if self.router.ground.treatments.contains(&Treatment::Helped) {
             let at = Instant::now();
             let mut expected = Vec::new();
             self.router.table.expectations(|one| {

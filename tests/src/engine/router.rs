@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ctkeeper_differential::addresses::{Place, network, networks, translated};
-use ctkeeper_differential::ground::{self, INTERFACES};
+use ctkeeper_differential::ground::{self, Ground, INTERFACES};
 use ctkeeper_differential::sequence::{Host, Side, Treatment};
 use ctkeeper_engine::Settings;
 use ctkeeper_flow::{Family, Statistics};
@@ -22,8 +22,7 @@ use super::own::Own;
 pub struct Router {
     pub(super) devices: Devices,
     pub(super) table: Conntrack,
-    pub(super) settings: Settings,
-    pub(super) treatments: Vec<Treatment>,
+    pub(super) ground: Ground,
     pub(super) own: Own,
     pub(super) events: Option<Events>,
     pub(super) clock: Instant,
@@ -48,49 +47,42 @@ const SYSCTLS: [(&str, &str); 9] = [
 ];
 
 impl Router {
-    /// Makes one whose rules treat these networks, and which may listen to events.
-    pub fn create(
-        settings: &Settings,
-        treatments: &[Treatment],
-        listens: bool,
-    ) -> anyhow::Result<Self> {
+    /// Makes one.
+    pub fn create(ground: &Ground) -> anyhow::Result<Self> {
         let namespace = Namespace::create_for("router")?;
         for (name, value) in SYSCTLS {
             namespace.sysctl(name, value)?;
         }
         let devices = namespace.enter(Devices::create)??;
         lay_routes(&namespace)?;
-        namespace.nft(&ground::rules(treatments))?;
+        namespace.nft(&ground::rules(&ground.treatments))?;
         let table = namespace.conntrack()?;
         let own = namespace.enter(Own::open)??;
-        let events = if listens { Some(listen(&namespace)?) } else { None };
+        let events = if ground.listens { Some(listen(&namespace)?) } else { None };
         let mut router = Self {
             devices,
             table,
             own,
             events,
-            settings: settings.clone(),
-            treatments: treatments.to_vec(),
+            ground: ground.clone(),
             clock: Instant::now(),
             next: BTreeMap::new(),
             before: Statistics::default(),
             namespace,
         };
-        router.set(settings)?;
+        router.set(&ground.settings)?;
         Ok(router)
     }
 
     /// Changes the sysctls.
-    pub fn set(&mut self, settings: &Settings) -> anyhow::Result<()> {
+    pub(super) fn set(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let lines = ground::sysctls(settings);
         self.namespace.enter(|| {
             lines.iter().try_for_each(|(name, value)| {
                 let file = Path::new("/proc/sys/net").join(name);
                 fs::write(&file, value).with_context(|| format!("{name} = {value}"))
             })
-        })??;
-        self.settings = settings.clone();
-        Ok(())
+        })?
     }
 
     /// A place that no sequence has had; after 32,768 of them the first come again.

@@ -1,8 +1,8 @@
 //! What kernel and engine once disagreed about, each with the reason why.
 
 use anyhow::ensure;
+use ctkeeper_differential::ground::Ground;
 use ctkeeper_differential::sequence::Sequence;
-use ctkeeper_engine::Settings;
 use ctkeeper_tests::engine::{Router, alone};
 use serde::Deserialize;
 
@@ -13,12 +13,9 @@ struct Known {
     name: String,
     /// Who was wrong, and why.
     why: String,
-    /// The sysctls, where they are not the defaults.
+    /// Where it is played; of what is not named, the kernel's defaults.
     #[serde(default)]
-    settings: Settings,
-    /// Whether events are listened to.
-    #[serde(default)]
-    listens: bool,
+    ground: Ground,
     sequence: Sequence,
 }
 
@@ -26,7 +23,8 @@ pub(crate) fn what_they_once_disagreed_about() -> anyhow::Result<()> {
     let cases: Vec<Known> = serde_json::from_str(include_str!("cases.json"))?;
     let mut failed = Vec::new();
     for case in &cases {
-        let mut router = Router::create(&case.settings, &[case.sequence.treatment], case.listens)?;
+        let treatments = vec![case.sequence.treatment];
+        let mut router = Router::create(&Ground { treatments, ..case.ground.clone() })?;
         match alone(&mut router, &case.sequence)? {
             None => println!("{}: agree ({})", case.name, case.why),
             Some(text) => failed.push(format!("{}: {text}", case.name)),

@@ -1,14 +1,13 @@
 //! What the comparison stands on: that packets come out of the router with the class they have.
 
 use anyhow::{Context, ensure};
-use ctkeeper_differential::ground::{CLASSES, REPLY};
+use ctkeeper_differential::ground::{CLASSES, Ground, REPLY};
 use ctkeeper_differential::sequence::{
     Conversation, Datagram, Defects, Packet, Segment, Sequence, Side, Step, Transport, Treatment,
     flag,
 };
 use ctkeeper_differential::transcript::{Sent, Transcript, What};
 use ctkeeper_differential::wire;
-use ctkeeper_engine::Settings;
 use ctkeeper_flow::Family;
 use ctkeeper_tests::engine::{Detail, Router};
 
@@ -36,7 +35,8 @@ fn code(sent: &Sent) -> u8 {
 }
 
 pub(crate) fn every_packet_tells_its_class() -> anyhow::Result<()> {
-    let mut router = Router::create(&Settings::default(), &Treatment::ALL, false)?;
+    let mut router =
+        Router::create(&Ground { treatments: Treatment::ALL.to_vec(), ..Ground::default() })?;
     let (client, server) = (Side::Client, Side::Server);
     let stray = Segment { flags: flag::FIN, window: 1000, ..Segment::default() };
     for family in [Family::Ipv4, Family::Ipv6] {
