@@ -200,7 +200,7 @@ fn tcp(step: Step) -> Vec<u8> {
     let mut header = vec![0; 4];
     header.extend(step.sequence.to_be_bytes());
     header.extend(step.acknowledgement.to_be_bytes());
-    header.extend([((20 + options.len()) / 4 << 4) as u8, step.flags, 0xff, 0xff, 0, 0, 0, 0]);
+    header.extend([(((20 + options.len()) / 4) << 4) as u8, step.flags, 0xff, 0xff, 0, 0, 0, 0]);
     header.extend(options);
     header.resize(header.len() + step.payload, 0x5a);
     header

@@ -110,7 +110,7 @@ impl Soak {
         println!(
             "{} established connections in {:.1} s, {} MiB resident, {} bytes each",
             self.held,
-            (thread_cpu() - cpu).as_secs_f64(),
+            thread_cpu().saturating_sub(cpu).as_secs_f64(),
             resident()? >> 20,
             resident()? / u64::from(self.held.max(1)),
         );
@@ -125,7 +125,7 @@ impl Soak {
             self.burst(start.elapsed())?;
             if start.elapsed() >= next {
                 next += Duration::from_secs(10);
-                self.line(start, thread_cpu() - cpu)?;
+                self.line(start, thread_cpu().saturating_sub(cpu))?;
             }
             if flat.is_none() && start.elapsed() >= SETTLED {
                 flat = Some(resident()?);
