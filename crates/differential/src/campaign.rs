@@ -25,6 +25,7 @@ pub struct Theme {
 /// All themes.
 pub fn themes() -> Vec<Theme> {
     let tcp = [Kind::TcpProbe, Kind::TcpSession, Kind::TcpWalk];
+    let sctp = [Kind::SctpProbe, Kind::SctpProbe, Kind::SctpWalk];
     let every = [Kind::ALL.as_slice(), &[Kind::TcpWalk, Kind::TcpSession, Kind::Udp]].concat();
     let theme = |name, settings, kinds: &[Kind], share| Theme {
         name,
@@ -62,7 +63,7 @@ pub fn themes() -> Vec<Theme> {
         theme("tcp liberal", set(&|s| s.tcp_be_liberal = true), &tcp, 5),
         theme("tcp resets believed", set(&|s| s.tcp_ignore_invalid_rst = true), &tcp, 4),
         theme("tcp caps", set(&|s| s.tcp_max_retrans = 1), &tcp, 4),
-        theme("sctp", told_apart.clone(), &[Kind::SctpProbe, Kind::SctpWalk], 16),
+        theme("sctp", told_apart.clone(), &sctp, 17),
         theme("the rest", told_apart.clone(), &Kind::ALL[5..], 9),
         theme("checksums unverified", set(&|s| s.checksum = false), &every, 4),
         theme("accounting", set(&|s| s.accounting = true), &every, 4),
@@ -134,21 +135,21 @@ fn shifted(timeouts: &Timeouts) -> Timeouts {
 }
 
 impl Theme {
-    /// Makes so many sequences; probes are numbered from `first` on.
+    /// Makes so many sequences; probes of each table are numbered from `first` on.
     pub fn sequences(&self, count: u32, first: u64, dice: &mut Dice) -> Vec<Sequence> {
         let strides = PROBES.map(stride);
-        let wish = |number: u32| {
-            let kind = self.kinds[number as usize % self.kinds.len()];
-            let stride = strides[usize::from(kind == Kind::SctpProbe)];
-            // Neighbours differ in everything.
-            let number = (first + u64::from(number)).wrapping_mul(stride);
-            Wish { kind, timed: self.timed, treatment: Treatment::Plain, number }
-        };
-        let wishes = (0..count).map(wish);
-        wishes
-            .map(|wish| {
+        let mut next = [first; 2];
+        let kinds = self.kinds.iter().cycle().take(count as usize);
+        kinds
+            .map(|&kind| {
+                let table = usize::from(kind == Kind::SctpProbe);
+                // Neighbours differ in everything.
+                let number = next[table].wrapping_mul(strides[table]);
+                if matches!(kind, Kind::TcpProbe | Kind::SctpProbe) {
+                    next[table] += 1;
+                }
                 let treatment = dice.choose(&self.ground.treatments);
-                sequence(Wish { treatment, ..wish }, dice)
+                sequence(Wish { kind, timed: self.timed, treatment, number }, dice)
             })
             .collect()
     }

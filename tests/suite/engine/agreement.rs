@@ -3,8 +3,8 @@
 use anyhow::ensure;
 use ctkeeper_tests::engine::{Plan, coverage};
 
-/// More on demand: `CTKEEPER_SEQUENCES=1000000 CTKEEPER_SEED=7`.
-const SEQUENCES: u32 = 20_000;
+/// Enough for every probe of the SCTP table. More on demand: `CTKEEPER_SEQUENCES=1000000 CTKEEPER_SEED=7`.
+const SEQUENCES: u32 = 30_000;
 
 pub(crate) fn kernel_and_engine_agree() -> anyhow::Result<()> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());

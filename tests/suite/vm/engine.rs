@@ -16,7 +16,7 @@ pub(crate) fn on_6_12() -> anyhow::Result<()> {
 /// An emulated processor plays a tenth of what a real one does in the time, and a busy one less.
 const STEPS: &str = "
 modprobe -a nf_conntrack nf_conntrack_netlink tun
-step differential timeout 220 engine-differential sequences=400 seconds=45
+step differential timeout 220 engine-differential sequences=900 seconds=45
 ";
 
 fn on(kernel: Kernel) -> anyhow::Result<()> {
