@@ -61,7 +61,7 @@ fn config(input: &mut Input<'_>) -> Config {
         seed: u64::from(switches >> 2),
         sweep: Ticks::from_seconds(input.choose(&[2, 1, 30])),
         events: true,
-        coverage: true,
+        coverage: switches & 4 != 0,
     }
 }
 
