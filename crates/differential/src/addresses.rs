@@ -27,8 +27,9 @@ const SERVERS: u8 = 128;
 const SECOND: u16 = 0x8000;
 
 impl Place {
-    /// How many sequences a network has room for.
-    pub const SLOTS: u16 = SECOND;
+    /// How many sequences a network has room for: the highest numbers are those of [`translated`]
+    /// hosts.
+    pub const SLOTS: u16 = SECOND - 16;
 
     /// The address of a host.
     pub const fn address(self, host: Host) -> IpAddr {
@@ -83,6 +84,22 @@ pub const fn translated(family: Family, treatment: Treatment, side: Side) -> IpA
     // The highest number of all: no sequence has it.
     numbered(family, network, 0xffff)
 }
+
+/// First and last of several such addresses.
+pub const fn translated_range(
+    family: Family,
+    treatment: Treatment,
+    side: Side,
+) -> (IpAddr, IpAddr) {
+    let network = match side {
+        Side::Client => TRANSLATED + treatment as u8,
+        Side::Server => SERVERS + treatment as u8,
+    };
+    (numbered(family, network, RANGE.0), numbered(family, network, RANGE.1))
+}
+
+/// Numbers of the addresses of a range. It has no power of two of them.
+const RANGE: (u16, u16) = (0xfff1, 0xfffb);
 
 const fn numbered(family: Family, network: u8, number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();

@@ -5,7 +5,7 @@
 
 use ctkeeper_flow::Protocol;
 
-use crate::ground::PORTS;
+use crate::ground::{PORTS, SERVER_PORTS};
 use crate::transcript::Sent;
 use crate::wire;
 
@@ -14,9 +14,15 @@ use crate::wire;
 pub(crate) fn offset(sent: &Sent) -> Option<u16> {
     let before = wire::read(&sent.datagram)?;
     let after = wire::read(&sent.out.first()?.bytes)?;
-    let (from, to) = (before.ends.source.port, after.ends.source.port);
-    if from == to || before.protocol != after.protocol {
+    if before.protocol != after.protocol {
         return None;
+    }
+    let (from, to) = (before.ends.source.port, after.ends.source.port);
+    if from == to {
+        // Linux 6.1 draws for destinations too.
+        let to = after.ends.destination.port;
+        let (first, last) = SERVER_PORTS;
+        return (first..=last).contains(&to).then(|| to - first);
     }
     let (first, last) = PORTS;
     let is_asked_for = (first..=last).contains(&to) && !(first..=last).contains(&from);

@@ -9,7 +9,7 @@ use ctkeeper_engine::{Class, Range, Settings};
 use ctkeeper_flow::{Family, Protocol, SctpState, Zone, ZoneDirection};
 use serde::{Deserialize, Serialize};
 
-use crate::addresses::{Place, network, translated};
+use crate::addresses::{Place, network, translated, translated_range};
 use crate::sequence::{Host, Side, Treatment};
 
 /// What sequences are played on.
@@ -35,6 +35,8 @@ pub const MARK: u32 = 0x2a;
 pub const PORTS: (u16, u16) = (20_000, 20_003);
 /// Port of [`Treatment::DestinationNatPort`].
 pub const PORT: u16 = 8080;
+/// Ports of [`Treatment::DestinationPorts`].
+pub const SERVER_PORTS: (u16, u16) = (8001, 8003);
 /// The interface on each side.
 pub const INTERFACES: [&str; 2] = ["client", "server"];
 
@@ -213,12 +215,18 @@ fn destination_rules(family: Family, treatment: Treatment) -> String {
         _ => return String::new(),
     };
     let to = translated(family, treatment, Side::Server);
+    let (first, last) = translated_range(family, treatment, Side::Server);
+    let (low, high) = SERVER_PORTS;
     let to = match (treatment, family) {
+        (Treatment::DestinationRange, _) => format!("{first}-{last}"),
+        (Treatment::DestinationPorts, Family::Ipv4) => format!("{to}:{low}-{high}"),
+        (Treatment::DestinationPorts, Family::Ipv6) => format!("[{to}]:{low}-{high}"),
         (Treatment::DestinationNatPort, Family::Ipv4) => format!("{to}:{PORT}"),
         (Treatment::DestinationNatPort, Family::Ipv6) => format!("[{to}]:{PORT}"),
         _ => to.to_string(),
     };
-    let ports = if treatment == Treatment::DestinationNatPort { ports } else { "" };
+    let of_ports = matches!(treatment, Treatment::DestinationNatPort | Treatment::DestinationPorts);
+    let ports = if of_ports { ports } else { "" };
     format!("{ip} daddr {place} {ports} dnat {ip} to {to}\n")
 }
 
@@ -226,8 +234,14 @@ fn source_rules(family: Family, treatment: Treatment) -> String {
     let ip = word(family);
     let clients = network(family, treatment, Host::Client);
     let to = translated(family, treatment, Side::Client);
+    let (one, other) = translated_range(family, treatment, Side::Client);
     let (first, last) = PORTS;
     match (treatment, family) {
+        (Treatment::SourceRange, _) => format!("{ip} saddr {clients} snat {ip} to {one}-{other}\n"),
+        (Treatment::SourceRangePersistent, _) => {
+            format!("{ip} saddr {clients} snat {ip} to {one}-{other} persistent\n")
+        }
+        (Treatment::SourceRandom, _) => format!("{ip} saddr {clients} snat {ip} to {to} random\n"),
         (Treatment::SourceNat | Treatment::BothNat, _) => {
             format!("{ip} saddr {clients} snat {ip} to {to}\n")
         }
@@ -332,6 +346,8 @@ fn with_translation(
     let to_virtual = Match::all().destination(prefix(family, treatment, Host::Virtual));
     let server = Range::to(translated(family, treatment, Side::Server));
     let client = Range::to(translated(family, treatment, Side::Client));
+    let (first, last) = translated_range(family, treatment, Side::Client);
+    let clients_range = Range::between(first, last);
     match treatment {
         Treatment::SourceNat => rules.with_source(clients, SourceAction::To(client)),
         Treatment::SourceNatPorts => {
@@ -347,6 +363,22 @@ fn with_translation(
         Treatment::DestinationNatPort => {
             for protocol in WITH_PORTS {
                 let to = DestinationAction::To(server.ports(PORT, PORT));
+                rules = rules.with_destination(to_virtual.clone().protocol(protocol.0), to);
+            }
+            rules
+        }
+        Treatment::SourceRange => rules.with_source(clients, SourceAction::To(clients_range)),
+        Treatment::SourceRangePersistent => {
+            rules.with_source(clients, SourceAction::To(clients_range.persistent()))
+        }
+        Treatment::SourceRandom => rules.with_source(clients, SourceAction::To(client.random())),
+        Treatment::DestinationRange => {
+            let (first, last) = translated_range(family, treatment, Side::Server);
+            rules.with_destination(to_virtual, DestinationAction::To(Range::between(first, last)))
+        }
+        Treatment::DestinationPorts => {
+            for protocol in WITH_PORTS {
+                let to = DestinationAction::To(server.ports(SERVER_PORTS.0, SERVER_PORTS.1));
                 rules = rules.with_destination(to_virtual.clone().protocol(protocol.0), to);
             }
             rules

@@ -67,11 +67,21 @@ pub enum Treatment {
     Redirect = 16,
     /// Connections to the port of FTP are given to its helper.
     Helped = 17,
+    /// The client's address is replaced by one of several.
+    SourceRange = 18,
+    /// By one of several, whatever the server.
+    SourceRangePersistent = 19,
+    /// The client's address is replaced, and the port by one that is drawn.
+    SourceRandom = 20,
+    /// The virtual address is replaced by one of several servers'.
+    DestinationRange = 21,
+    /// The virtual address and port are replaced, the port by one of several.
+    DestinationPorts = 22,
 }
 
 impl Treatment {
     /// Every one of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::Plain,
         Self::Untracked,
         Self::Zone,
@@ -89,6 +99,11 @@ impl Treatment {
         Self::Local,
         Self::Redirect,
         Self::Helped,
+        Self::SourceRange,
+        Self::SourceRangePersistent,
+        Self::SourceRandom,
+        Self::DestinationRange,
+        Self::DestinationPorts,
     ];
 
     /// Whether addresses are translated.
@@ -105,7 +120,12 @@ impl Treatment {
     pub const fn is_virtual(self) -> bool {
         matches!(
             self,
-            Self::DestinationNat | Self::DestinationNatPort | Self::BothNat | Self::Redirect
+            Self::DestinationNat
+                | Self::DestinationNatPort
+                | Self::BothNat
+                | Self::Redirect
+                | Self::DestinationRange
+                | Self::DestinationPorts
         )
     }
 

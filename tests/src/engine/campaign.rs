@@ -2,6 +2,7 @@
 //! disagree about is played again alone, then made as small as it can be.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ctkeeper_differential::campaign::{Theme, themes};
@@ -110,9 +111,13 @@ impl Plan {
         let sequences = theme.sequences(count, self.first, dice);
         let mut router = Router::create(&theme.ground)?;
         let (mut packets, mut entries, mut looked_into) = (0, 0, 0);
-        for together in sequences.chunks(TOGETHER) {
+        for (number, together) in sequences.chunks(TOGETHER).enumerate() {
             let transcript = router.play(together, detail(theme))?;
-            let report = compare(&transcript)?;
+            let turn = IN_TURN[(number + self.seed as usize) % IN_TURN.len()];
+            let report = compare(&transcript, &[ALWAYS.as_slice(), &[turn]].concat())?;
+            if !report.disagreements.is_empty() {
+                keep(&transcript)?;
+            }
             packets += report.packets;
             entries += report.entries;
             all.coverage.add(&report.coverage);
@@ -133,13 +138,15 @@ impl Plan {
     }
 }
 
-/// Every manner of the engine against the kernel; what the later ones alone disagree about is told
-/// too.
-fn compare(transcript: &Transcript) -> anyhow::Result<Report> {
-    let others =
-        [Manner::FAST, Manner::BATCHES, Manner::EXACT, Manner::RESTORED, Manner::RESTORED_EXACT];
+/// The manners of the engine that every sequence is held against.
+const ALWAYS: [Manner; 2] = [Manner::BATCHES, Manner::EXACT];
+/// And those that take turns.
+const IN_TURN: [Manner; 3] = [Manner::FAST, Manner::RESTORED, Manner::RESTORED_EXACT];
+
+/// Manners of the engine against the kernel; what the later ones alone disagree about is told too.
+fn compare(transcript: &Transcript, others: &[Manner]) -> anyhow::Result<Report> {
     let mut all = replay(transcript, Manner::COUNTED)?;
-    for manner in others {
+    for &manner in others {
         for mut one in replay(transcript, manner)?.disagreements {
             if !all.disagreements.iter().any(|known| known.sequence == one.sequence) {
                 one.text += &format!(" ({} only)", manner.name);
@@ -200,6 +207,14 @@ impl Campaign {
     }
 }
 
+/// What disagrees is kept in the folder of `CTKEEPER_TRANSCRIPTS`, for `engine-replay`.
+fn keep(transcript: &Transcript) -> anyhow::Result<()> {
+    let Some(folder) = std::env::var_os("CTKEEPER_TRANSCRIPTS") else { return Ok(()) };
+    let first = transcript.events.first().map_or(0, |event| event.at);
+    let file = Path::new(&folder).join(format!("{}-{first}", std::process::id()));
+    Ok(std::fs::write(file, serde_json::to_vec(transcript)?)?)
+}
+
 /// Which of several sequences it is, when kernel and engine disagree about them all.
 fn culprit<'a>(
     router: &mut Router,
@@ -225,7 +240,7 @@ fn nothing() -> Sequence {
 /// What kernel and engine disagree about when nothing else is played.
 pub fn alone(router: &mut Router, sequence: &Sequence) -> anyhow::Result<Option<String>> {
     let transcript = router.play(std::slice::from_ref(sequence), Detail::Packets)?;
-    let report = compare(&transcript)?;
+    let report = compare(&transcript, &[ALWAYS.as_slice(), &IN_TURN].concat())?;
     Ok(disagreements(&transcript, &report).into_iter().map(|(_, text)| text).next())
 }
 

@@ -1,9 +1,10 @@
 //! Plays sequences on the kernel, interleaved, and writes down what it makes of them.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use ctkeeper_differential::SLOT;
 use ctkeeper_differential::actors::Actors;
 use ctkeeper_differential::ground::Ground;
@@ -11,7 +12,7 @@ use ctkeeper_differential::sequence::{Packet, Sequence, Step, Treatment};
 use ctkeeper_differential::transcript::{Event, Heard, HeardKind, Out, Sent, Transcript, What};
 use ctkeeper_differential::wire;
 use ctkeeper_engine::{Profile, Route, Settings};
-use ctkeeper_flow::EventKind;
+use ctkeeper_flow::{EventKind, Flow};
 use ctkeeper_netlink::DumpFilter;
 
 use super::router::Router;
@@ -60,6 +61,21 @@ impl Router {
         Ok(Transcript { release, profile, settings, treatments, listens, played, events })
     }
 
+    /// The table, whole. When somebody changes the host's number of buckets meanwhile, entries come
+    /// twice, and the kernel does not say so: then it is read again.
+    fn dump(&mut self) -> anyhow::Result<(Instant, Vec<Flow>)> {
+        let ids = |flows: &[Flow]| flows.iter().map(|flow| flow.id).collect::<Vec<_>>();
+        for _ in 0..DUMPS {
+            let at = Instant::now();
+            let flows = self.table.collect(&DumpFilter::ALL)?;
+            let unique: BTreeSet<_> = ids(&flows).into_iter().collect();
+            if unique.len() == flows.len() {
+                return Ok((at, flows));
+            }
+        }
+        bail!("every dump of the table has entries twice")
+    }
+
     /// The events since the last call. What happens within a packet's way is told within it.
     fn heard(&mut self) -> anyhow::Result<Vec<Heard>> {
         let Some(events) = &mut self.events else { return Ok(Vec::new()) };
@@ -102,6 +118,8 @@ struct Recording<'a> {
     changes: Vec<Settings>,
 }
 
+/// How often a table is read that has entries twice.
+const DUMPS: u32 = 5;
 /// After so many rounds the sysctls change.
 const ROUNDS: usize = 3;
 
@@ -190,8 +208,7 @@ impl Recording<'_> {
     }
 
     fn table(&mut self) -> anyhow::Result<()> {
-        let at = Instant::now();
-        let flows = self.router.table.collect(&DumpFilter::ALL)?;
+        let (at, flows) = self.router.dump()?;
         self.note(at, What::Table(flows));
         if self.router.ground.treatments.contains(&Treatment::Helped) {
             let at = Instant::now();

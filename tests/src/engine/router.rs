@@ -85,11 +85,10 @@ impl Router {
         })?
     }
 
-    /// A place that no sequence has had; after 32,768 of them the first come again.
+    /// A place that no sequence has had; after [`Place::SLOTS`] of them the first come again.
     pub(super) fn place(&mut self, family: Family, treatment: Treatment) -> Place {
         let next = self.next.entry((family, treatment)).or_insert(0);
-        // The highest is what translated hosts are called.
-        let slot = *next % (Place::SLOTS - 1);
+        let slot = *next % Place::SLOTS;
         *next = slot + 1;
         Place { family, treatment, slot }
     }
