@@ -95,6 +95,9 @@ pub fn sequence(wish: Wish, dice: &mut Dice) -> Sequence {
         spoil(&mut steps, dice);
     }
     address(&mut steps, wish.treatment);
+    if wish.treatment == Treatment::SourceRandom {
+        show_ids(&mut steps, family);
+    }
     Sequence { name, family, treatment: wish.treatment, steps }
 }
 
@@ -120,6 +123,22 @@ fn spoil(steps: &mut [Step], dice: &mut Dice) {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// What the kernel has drawn is read off the packet, and it writes ids into echoes only: the tuple of
+/// a node information query changes, the query does not (`icmpv6_manip_pkt`, `nf_nat_proto.c`, Linux
+/// 6.12).
+fn show_ids(steps: &mut [Step], family: Family) {
+    for step in steps.iter_mut().filter(|_| family == Family::Ipv6) {
+        let Step::Send(packet) = step else { continue };
+        if let Transport::Icmp(message) = &mut packet.transport {
+            message.kind = match message.kind {
+                139 => 128,
+                140 => 129,
+                kind => kind,
+            };
         }
     }
 }
