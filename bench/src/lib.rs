@@ -4,9 +4,11 @@
 //! medians and the ratio, and cleans up.
 
 mod core;
+mod floor;
 mod measure;
 mod traffic;
 
 pub use self::core::{Numbers, PerItem, per_item, pin, resident, shuffled, summary, thread_cpu};
-pub use measure::{Cost, children_cpu, measure, median};
+pub use floor::walk_headers;
+pub use measure::{Cost, children_cpu, measure, median, peak_resident};
 pub use traffic::{CHUNK, Kind, Step, Traffic};

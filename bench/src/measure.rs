@@ -1,5 +1,6 @@
 //! What a program's run costs.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,24 @@ pub fn median(runs: &[Cost], value: impl Fn(&Cost) -> Duration) -> Duration {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
+/// The program's largest resident memory, looked at while it writes (the peak that `getrusage`
+/// tells is the largest of all children, and holds what was resident before `exec`).
+///
+/// The libraries' pages count, though every process shares them: to see what the program itself
+/// takes, give a static one as `CTKEEPER_BIN`.
+pub fn peak_resident(command: &mut Command) -> anyhow::Result<String> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut output = child.stdout.take().context("no standard output")?;
+    let (mut buffer, mut peak) = (vec![0; 1 << 20], 0.0f64);
+    while output.read(&mut buffer)? > 0 {
+        peak = peak.max(high_water(&std::fs::read_to_string(&status).unwrap_or_default()));
+    }
+    ensure!(child.wait()?.success(), "{command:?} failed");
+    // One that writes nothing, or a line at its end, cannot be seen so.
+    Ok(if peak > 0.0 { format!("{peak:.1} MiB") } else { "-".to_owned() })
+}
+
 fn usage() -> anyhow::Result<Usage> {
     getrusage(UsageWho::RUSAGE_CHILDREN).context("asking what the children cost")
 }
@@ -70,4 +89,10 @@ fn usage() -> anyhow::Result<Usage> {
 fn time(value: nix::sys::time::TimeVal) -> Duration {
     Duration::from_secs(value.tv_sec().unsigned_abs())
         + Duration::from_micros(value.tv_usec().unsigned_abs())
+}
+
+fn high_water(status: &str) -> f64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kibibytes = line.trim().trim_end_matches(" kB").parse::<f64>();
+    kibibytes.unwrap_or(0.0) / 1024.0
 }

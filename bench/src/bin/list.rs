@@ -6,18 +6,16 @@
 //! Makes a namespace, fills it by netlink to so many entries (262,144, within what leaves the host
 //! unharmed), and measures each program there, output to /dev/null, in turns.
 
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use ctkeeper_bench::{Cost, measure, median};
+use anyhow::{Context, ensure};
+use ctkeeper_bench::{Cost, measure, median, peak_resident};
 use ctkeeper_flow::{Flow, Mark};
 use ctkeeper_netlink::{Conntrack, netns};
 use ctkeeper_tests::{Filling, Namespace, ctkeeper_path, ensure_harmless, filled};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink};
 
 const RUNS: usize = 5;
 /// One entry in so many has the mark, and one the source, that the filtered lists ask for.
@@ -28,7 +26,7 @@ const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
 fn main() -> anyhow::Result<()> {
     let argument = std::env::args().nth(1);
     if argument.as_deref() == Some("--floor") {
-        return walk_headers();
+        return ctkeeper_bench::walk_headers();
     }
     let entries = argument.map_or(Ok(262_144), |text| text.parse().context(text))?;
     let namespace = Namespace::create()?;
@@ -147,7 +145,7 @@ fn run(rows: &mut [Row], entries: u64) -> anyhow::Result<()> {
             each(|cost| cost.kernel),
             each(Cost::cpu),
             median(&row.runs, |cost| cost.wall).as_secs_f64(),
-            resident(&mut row.command)?,
+            peak_resident(&mut row.command)?,
         );
     }
     Ok(())
@@ -157,55 +155,4 @@ fn ratio(name: &str, own: &Row, peer: &Row, value: fn(&Cost) -> Duration, goal: 
     let ratio = median(&own.runs, value).as_secs_f64() / median(&peer.runs, value).as_secs_f64();
     let goal = if goal.is_nan() { String::new() } else { format!(" (goal {goal})") };
     println!("{:>24}: {ratio:.3} of the {name}{goal}", own.name);
-}
-
-/// The program's largest resident memory, looked at while it writes (the peak that `getrusage`
-/// tells is the largest of all children, and holds what was resident before `exec`).
-///
-/// The libraries' pages count, though every process shares them: to see what the program itself
-/// takes, give a static one as `CTKEEPER_BIN`.
-fn resident(command: &mut Command) -> anyhow::Result<String> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut output = child.stdout.take().context("no standard output")?;
-    let (mut buffer, mut peak) = (vec![0; 1 << 20], 0.0f64);
-    while output.read(&mut buffer)? > 0 {
-        peak = peak.max(high_water(&std::fs::read_to_string(&status).unwrap_or_default()));
-    }
-    ensure!(child.wait()?.success(), "{command:?} failed");
-    // One that writes nothing, or a line at its end, cannot be seen so.
-    Ok(if peak > 0.0 { format!("{peak:.1} MiB") } else { "-".to_owned() })
-}
-
-fn high_water(status: &str) -> f64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    let kibibytes = line.trim().trim_end_matches(" kB").parse::<f64>();
-    kibibytes.unwrap_or(0.0) / 1024.0
-}
-
-/// Asks for a dump of everything and looks at the first header of each part that comes.
-///
-/// Numbers from `include/uapi/linux/netlink.h` and `netfilter/nfnetlink.h`.
-fn walk_headers() -> anyhow::Result<()> {
-    const REQUEST: u16 = 0x1 | 0x300;
-    const GET_CONNTRACK: u16 = 1 << 8 | 1;
-    const ERROR: u16 = 2;
-    const DONE: u16 = 3;
-    let socket =
-        rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::NETFILTER))?;
-    let mut request = Vec::from(20u32.to_ne_bytes());
-    request.extend(GET_CONNTRACK.to_ne_bytes());
-    request.extend(REQUEST.to_ne_bytes());
-    request.extend([0; 12]);
-    rustix::net::send(&socket, &request, SendFlags::empty())?;
-    let mut buffer = vec![0; 32 * 1024];
-    loop {
-        let (length, _) = rustix::net::recv(&socket, &mut buffer, RecvFlags::empty())?;
-        match buffer.get(4..6).filter(|_| length >= 16) {
-            Some(kind) if kind == DONE.to_ne_bytes() => return Ok(()),
-            Some(kind) if kind == ERROR.to_ne_bytes() => bail!("the kernel refused the dump"),
-            Some(_) => {}
-            None => bail!("a datagram of {length} bytes"),
-        }
-    }
 }
