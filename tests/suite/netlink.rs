@@ -14,6 +14,8 @@ mod events;
 mod expectations;
 #[path = "netlink/namespaces.rs"]
 mod namespaces;
+#[path = "netlink/requests.rs"]
+mod requests;
 #[path = "netlink/rules.rs"]
 mod rules;
 #[path = "netlink/support.rs"]
@@ -21,6 +23,8 @@ mod support;
 
 const KERNEL: &[Need] = &[Need::Root, Need::Conntrack];
 const RULES: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("nft", "nftables")];
+
+const PYTHON: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("python3", "python3")];
 
 const fn case(name: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
     Case { name, needs: KERNEL, run }
@@ -48,6 +52,11 @@ fn main() -> ExitCode {
         case("without_privilege_the_error_says_so", changes::without_privilege_the_error_says_so),
         case("count_and_statistics", dumps::count_and_statistics),
         case("every_filter_gives_what_a_full_dump_gives", dumps::every_filter_is_right),
+        case("counters_are_zeroed_as_they_are_read", dumps::counters_are_zeroed_as_they_are_read),
+        Case { name: "lists_are_told_apart", needs: PYTHON, run: dumps::lists_are_told_apart },
+        case("refusals_carry_the_kernels_number", requests::refusals_carry_the_kernels_number),
+        with_rules("every_attribute_arrives", requests::every_attribute_arrives),
+        case("a_batch_mixes_verbs_in_order", requests::a_batch_mixes_verbs_in_order),
         case("a_sample_stops_and_the_socket_lives_on", dumps::a_sample_stops),
         case("a_sample_is_a_prefix_of_the_dump", dumps::a_sample_is_a_prefix),
         case("a_namespace_may_vanish_during_a_dump", dumps::a_namespace_may_vanish),
@@ -56,6 +65,10 @@ fn main() -> ExitCode {
         case("losses_are_counted_exactly", events::losses_are_counted_exactly),
         case("a_dump_makes_good_a_loss", events::a_dump_makes_good_a_loss),
         case("expectations_come_and_go", expectations::expectations_come_and_go),
+        case(
+            "one_expectation_is_read_changed_and_deleted",
+            expectations::one_expectation_is_read_changed_and_deleted,
+        ),
         case("refused_expectations_say_why", expectations::refused_expectations_say_why),
         case("a_namespace_opens_by_every_name", namespaces::opens_by_every_name),
         case("the_callers_thread_is_not_moved", namespaces::the_callers_thread_is_not_moved),

@@ -42,8 +42,11 @@ pub(crate) mod operation {
     pub(crate) const NEW: u16 = 0;
     pub(crate) const GET: u16 = 1;
     pub(crate) const DELETE: u16 = 2;
+    pub(crate) const GET_AND_ZERO: u16 = 3;
     pub(crate) const GET_STATS_CPU: u16 = 4;
     pub(crate) const GET_STATS: u16 = 5;
+    pub(crate) const GET_DYING: u16 = 6;
+    pub(crate) const GET_UNCONFIRMED: u16 = 7;
 }
 
 /// `enum ctattr_type`.
@@ -195,4 +198,6 @@ pub(crate) mod group {
     pub(crate) const NEW: u32 = 1;
     pub(crate) const UPDATE: u32 = 1 << 1;
     pub(crate) const DESTROY: u32 = 1 << 2;
+    /// From a group of entries to the same one of expectations.
+    pub(crate) const EXPECTATIONS_SHIFT: u32 = 3;
 }

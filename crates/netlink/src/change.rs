@@ -46,8 +46,8 @@ impl Conntrack {
     }
 
     /// Makes many entries, many to a system call. Refusals are handed to `refused` with the index
-    /// of the flow, in any order within a batch; the rest goes on unless it breaks (then up to 128
-    /// after the refused one may have been made).
+    /// of the flow, in order; the rest goes on unless it breaks (then up to 128 after the refused
+    /// one may have been made).
     pub fn create_batch<I>(
         &mut self,
         flows: I,
@@ -56,8 +56,7 @@ impl Conntrack {
     where
         I: IntoIterator<Item: Borrow<Flow>>,
     {
-        let request = Batched { operation: Operation::Create, write: write_creation };
-        self.batch(request, flows, refused)
+        self.batch(flows.into_iter().map(Creation), refused)
     }
 
     /// Changes the entry that `tuple`, in either direction, belongs to.
@@ -109,8 +108,7 @@ impl Conntrack {
     where
         I: IntoIterator<Item: Borrow<Flow>>,
     {
-        let request = Batched { operation: Operation::Delete, write: write_deletion };
-        self.batch(request, flows, refused)
+        self.batch(flows.into_iter().map(Deletion), refused)
     }
 
     /// Deletes every entry of the namespace.
@@ -132,29 +130,30 @@ impl Conntrack {
         self.socket().exchange(operation, &|| tuple.to_string(), request, |_| Ok(false))
     }
 
-    fn batch<I>(
+    pub(crate) fn batch<I>(
         &mut self,
-        request: Batched,
-        flows: I,
+        requests: I,
         mut refused: impl FnMut(usize, Error) -> ControlFlow<()>,
     ) -> Result<Batch, Error>
     where
-        I: IntoIterator<Item: Borrow<Flow>>,
+        I: IntoIterator<Item: BatchRequest>,
     {
         self.make_ready()?;
         let mut batch = Batch::default();
-        let mut part = Part { request, builder: Builder::default(), members: Vec::new() };
-        let mut flows = flows.into_iter().enumerate();
+        let mut part = Part::default();
+        let mut requests = requests.into_iter().enumerate();
         loop {
             let first = self.socket_mut().next_sequences(BATCH as u32);
-            let too_long = part.fill(&mut flows, first);
+            let too_long = part.fill(&mut requests, first);
             if part.members.is_empty() && too_long.is_empty() {
                 return Ok(batch);
             }
             batch.done += part.members.len() as u64;
-            let refusals = self.send_part(&part, first)?;
+            let mut refusals = self.send_part(&part, first)?;
             batch.done -= refusals.len() as u64;
-            for (index, error) in refusals.into_iter().chain(too_long) {
+            refusals.extend(too_long);
+            refusals.sort_by_key(|(index, _)| *index);
+            for (index, error) in refusals {
                 batch.failed += 1;
                 if refused(index, error).is_break() {
                     batch.stopped = true;
@@ -169,8 +168,8 @@ impl Conntrack {
     /// Sends a part and returns its refusals: all have come when the last request is answered.
     fn send_part(&self, part: &Part, first: u32) -> Result<Vec<(usize, Error)>, Error> {
         let mut refusals = Vec::new();
-        let Some(last) = (part.members.len() as u32).checked_sub(1) else { return Ok(refusals) };
-        let operation = part.request.operation;
+        let Some(last) = part.members.last() else { return Ok(refusals) };
+        let (operation, last) = (last.operation, (part.members.len() - 1) as u32);
         let malformed = |cause| Error::Malformed { operation, cause };
         self.socket().send(operation, part.builder.bytes())?;
         let mut buffer = [0; SMALL_BUFFER];
@@ -193,52 +192,84 @@ impl Conntrack {
 /// An entry that exists is left alone.
 const CREATION: u16 = message::CREATE | message::EXCLUSIVE;
 
-/// A kind of request that is sent in batches.
-#[derive(Clone, Copy)]
-struct Batched {
-    operation: Operation,
-    write: fn(&mut Builder, u32, &Flow),
+/// A request that may be sent with others.
+pub(crate) trait BatchRequest {
+    fn operation(&self) -> Operation;
+
+    /// What it is about.
+    fn tuple(&self) -> &Tuple;
+
+    /// Begins its message and writes the attributes.
+    fn write(&self, builder: &mut Builder, sequence: u32);
 }
 
-fn write_creation(builder: &mut Builder, sequence: u32, flow: &Flow) {
-    let flags = message::REQUEST | CREATION;
-    builder.begin(CONNTRACK | message_type::NEW, flags, sequence, flow.family().number());
-    encode::creation(builder, flow);
+struct Creation<F>(F);
+
+impl<F: Borrow<Flow>> BatchRequest for Creation<F> {
+    fn operation(&self) -> Operation {
+        Operation::Create
+    }
+
+    fn tuple(&self) -> &Tuple {
+        &self.0.borrow().original
+    }
+
+    fn write(&self, builder: &mut Builder, sequence: u32) {
+        let (flow, flags) = (self.0.borrow(), message::REQUEST | CREATION);
+        builder.begin(CONNTRACK | message_type::NEW, flags, sequence, flow.family().number());
+        encode::creation(builder, flow);
+    }
 }
 
-fn write_deletion(builder: &mut Builder, sequence: u32, flow: &Flow) {
-    let flags = message::REQUEST;
-    builder.begin(CONNTRACK | message_type::DELETE, flags, sequence, flow.family().number());
-    encode::deletion(builder, flow);
+struct Deletion<F>(F);
+
+impl<F: Borrow<Flow>> BatchRequest for Deletion<F> {
+    fn operation(&self) -> Operation {
+        Operation::Delete
+    }
+
+    fn tuple(&self) -> &Tuple {
+        &self.0.borrow().original
+    }
+
+    fn write(&self, builder: &mut Builder, sequence: u32) {
+        let (flow, flags) = (self.0.borrow(), message::REQUEST);
+        builder.begin(CONNTRACK | message_type::DELETE, flags, sequence, flow.family().number());
+        encode::deletion(builder, flow);
+    }
 }
 
 /// The requests of one system call.
+#[derive(Default)]
 struct Part {
-    request: Batched,
     builder: Builder,
-    /// Index and tuple of each.
-    members: Vec<(usize, Tuple)>,
+    members: Vec<Member>,
+}
+
+/// What to say of a request that is refused.
+struct Member {
+    index: usize,
+    operation: Operation,
+    tuple: Tuple,
 }
 
 impl Part {
-    /// Takes the next flows; returns those that do not fit a message.
-    fn fill<F: Borrow<Flow>>(
+    /// Takes the next requests; returns those that do not fit a message.
+    fn fill<R: BatchRequest>(
         &mut self,
-        flows: &mut impl Iterator<Item = (usize, F)>,
+        requests: &mut impl Iterator<Item = (usize, R)>,
         first: u32,
     ) -> Vec<(usize, Error)> {
         self.builder.clear();
         self.members.clear();
         let mut too_long = Vec::new();
-        for (index, flow) in flows.take(BATCH) {
-            let flow = flow.borrow();
-            let sequence = first.wrapping_add(self.members.len() as u32);
-            (self.request.write)(&mut self.builder, sequence, flow);
+        for (index, request) in requests.take(BATCH) {
+            let (operation, tuple) = (request.operation(), *request.tuple());
+            request.write(&mut self.builder, first.wrapping_add(self.members.len() as u32));
             if self.builder.end() {
-                self.members.push((index, flow.original));
+                self.members.push(Member { index, operation, tuple });
             } else {
-                let (operation, object) = (self.request.operation, flow.original.to_string());
-                too_long.push((index, Error::TooLong { operation, object }));
+                too_long.push((index, Error::TooLong { operation, object: tuple.to_string() }));
             }
         }
         // Refusals always come; the acknowledgement of the last says that all have.
@@ -251,10 +282,12 @@ impl Part {
         member: u32,
         message: Message<'_>,
     ) -> Result<Option<(usize, Error)>, crate::Malformed> {
-        let Some((index, tuple)) = self.members.get(member as usize) else { return Ok(None) };
+        let Some(Member { index, operation, tuple }) = self.members.get(member as usize) else {
+            return Ok(None);
+        };
         Ok(match answer(message)? {
             Answer::Refused(refusal) => {
-                Some((*index, refusal.into_error(self.request.operation, tuple.to_string())))
+                Some((*index, refusal.into_error(*operation, tuple.to_string())))
             }
             Answer::Done | Answer::Nothing | Answer::Content(_) => None,
         })

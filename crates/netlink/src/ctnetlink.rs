@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ctkeeper_flow::{Flow, Statistics, Tuple, Zone};
+use ctkeeper_flow::{Family, Flow, Statistics, Tuple, Zone};
 
 use crate::attribute::{CONNTRACK, operation as message_type};
 use crate::availability::Availability;
@@ -12,6 +12,19 @@ use crate::netns::Namespace;
 use crate::socket::{self, Answer, DUMP_BUFFER, Refusal, Socket, answer};
 use crate::wire::{Attributes, Builder, Malformed, Message, Messages, message, sequence_of};
 use crate::{decode, encode};
+
+/// Which of a namespace's lists a dump reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum List {
+    /// The table.
+    #[default]
+    Table,
+    /// Entries that are deleted and whose destroy event could not be delivered yet.
+    Dying,
+    /// Entries whose first packet is still on its way. Kernels since 6.0 keep no such list: it is
+    /// empty.
+    Unconfirmed,
+}
 
 /// How often a whole dump is begun again when the table changed underneath.
 const DUMP_ATTEMPTS: u32 = 5;
@@ -132,19 +145,51 @@ impl Conntrack {
         filter: &DumpFilter,
         mut visit: impl FnMut(&Flow) -> ControlFlow<()>,
     ) -> Result<Dump, Error> {
-        match self.try_dump(filter, filter, &mut visit) {
+        match self.try_dump(message_type::GET, filter, filter, &mut visit) {
             Err((error, nothing_came)) => {
                 let unknown = [libc::EINVAL, libc::EOPNOTSUPP, libc::ERANGE];
                 let refused = error.errno().is_some_and(|errno| unknown.contains(&errno.0));
                 if refused && nothing_came && !filter.is_all() {
                     // A kernel built without marks or zones: everything is checked here anyway.
                     let family = DumpFilter { family: filter.family, ..DumpFilter::ALL };
-                    return self.try_dump(&family, filter, &mut visit).map_err(|(error, _)| error);
+                    return self
+                        .try_dump(message_type::GET, &family, filter, &mut visit)
+                        .map_err(|(error, _)| error);
                 }
                 Err(error)
             }
             Ok(dump) => Ok(dump),
         }
+    }
+
+    /// As [`Self::dump`], of any list. The kernel filters the table alone; of the others it sends
+    /// everything of the family.
+    pub fn dump_list(
+        &mut self,
+        list: List,
+        filter: &DumpFilter,
+        mut visit: impl FnMut(&Flow) -> ControlFlow<()>,
+    ) -> Result<Dump, Error> {
+        let kind = match list {
+            List::Table => return self.dump(filter, visit),
+            List::Dying => message_type::GET_DYING,
+            List::Unconfirmed => message_type::GET_UNCONFIRMED,
+        };
+        let family = DumpFilter { family: filter.family, ..DumpFilter::ALL };
+        self.try_dump(kind, &family, filter, &mut visit).map_err(|(error, _)| error)
+    }
+
+    /// Delivers the table's entries of a family (or all) with their counters, which the kernel sets
+    /// to zero as it writes them: also those of entries that are lost when `visit` breaks. There is
+    /// no finer filter, since a kernel that ignores it would zero more than was asked for.
+    pub fn dump_and_zero(
+        &mut self,
+        family: Option<Family>,
+        mut visit: impl FnMut(&Flow) -> ControlFlow<()>,
+    ) -> Result<Dump, Error> {
+        let filter = DumpFilter { family, ..DumpFilter::ALL };
+        self.try_dump(message_type::GET_AND_ZERO, &filter, &filter, &mut visit)
+            .map_err(|(error, _)| error)
     }
 
     /// The first `size` entries, which are a uniform random sample of the table: it is dumped in
@@ -188,24 +233,35 @@ impl Conntrack {
 
     /// The entry that `tuple`, in either direction, belongs to; `None` if there is none.
     pub fn get(&mut self, tuple: &Tuple, zone: Zone) -> Result<Option<Flow>, Error> {
-        let family = tuple.family().number();
-        let request = self.request(Operation::Get, message_type::GET, 0, family, |builder| {
-            encode::identity(builder, tuple, zone);
-        })?;
+        let write = |builder: &mut Builder| encode::identity(builder, tuple, zone);
+        if_any(self.one_entry(message_type::GET, tuple, write))
+    }
+
+    /// As [`Self::get`]; the kernel sets the entry's counters to zero as it writes them.
+    pub fn get_and_zero(&mut self, tuple: &Tuple, zone: Zone) -> Result<Option<Flow>, Error> {
+        let write = |builder: &mut Builder| encode::identity(builder, tuple, zone);
+        if_any(self.one_entry(message_type::GET_AND_ZERO, tuple, write))
+    }
+
+    /// The entry that the attributes which `write` writes lead to.
+    pub(crate) fn one_entry(
+        &mut self,
+        kind: u16,
+        tuple: &Tuple,
+        write: impl FnOnce(&mut Builder),
+    ) -> Result<Flow, Error> {
+        let operation = Operation::Get;
+        let request = self.request(operation, kind, 0, tuple.family().number(), write)?;
         let mut flow = Flow::default();
-        let answer =
-            self.socket.exchange(Operation::Get, &|| tuple.to_string(), &request, |message| {
-                decode::flow(message.attributes()?, &mut flow).map(|()| true)
-            });
-        match answer {
-            Ok(()) => Ok(Some(flow)),
-            Err(error) if error.errno() == Some(Errno(libc::ENOENT)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.socket.exchange(operation, &|| tuple.to_string(), &request, |message| {
+            decode::flow(message.attributes()?, &mut flow).map(|()| true)
+        })?;
+        Ok(flow)
     }
 
     fn try_dump(
         &mut self,
+        kind: u16,
         sent: &DumpFilter,
         filter: &DumpFilter,
         visit: &mut dyn FnMut(&Flow) -> ControlFlow<()>,
@@ -213,7 +269,7 @@ impl Conntrack {
         let operation = Operation::Dump;
         let (flags, family) = (message::DUMP, sent.family_number());
         let request = self
-            .request(operation, message_type::GET, flags, family, |builder| sent.write(builder))
+            .request(operation, kind, flags, family, |builder| sent.write(builder))
             .map_err(|error| (error, true))?;
         let mut dumping = Dumping { dump: Dump::default(), flow: Flow::default(), filter, visit };
         let outcome = self.run_dump(&request, &mut dumping);
@@ -321,6 +377,15 @@ impl Conntrack {
             self.is_mid_dump = false;
         }
         Ok(())
+    }
+}
+
+/// An entry that is not there is no error.
+fn if_any(entry: Result<Flow, Error>) -> Result<Option<Flow>, Error> {
+    match entry {
+        Ok(flow) => Ok(Some(flow)),
+        Err(error) if error.errno() == Some(Errno(libc::ENOENT)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -156,7 +156,7 @@ pub(crate) fn tuple_as(builder: &mut Builder, kind: u16, value: &Tuple) {
     builder.nest(kind, |builder| tuple(builder, value, None));
 }
 
-fn tuple(builder: &mut Builder, value: &Tuple, zone: Option<u16>) {
+pub(crate) fn tuple(builder: &mut Builder, value: &Tuple, zone: Option<u16>) {
     builder.nest(tuple_part::IP, |builder| {
         address(builder, value.source, ip::V4_SOURCE, ip::V6_SOURCE);
         address(builder, value.destination, ip::V4_DESTINATION, ip::V6_DESTINATION);
@@ -167,7 +167,7 @@ fn tuple(builder: &mut Builder, value: &Tuple, zone: Option<u16>) {
     }
 }
 
-fn address(builder: &mut Builder, address: IpAddr, v4: u16, v6: u16) {
+pub(crate) fn address(builder: &mut Builder, address: IpAddr, v4: u16, v6: u16) {
     match address {
         IpAddr::V4(address) => builder.put(v4, &address.octets()),
         IpAddr::V6(address) => builder.put(v6, &address.octets()),
@@ -263,7 +263,7 @@ fn translation(builder: &mut Builder, kind: u16, to: IpAddr, port: Option<u16>) 
     });
 }
 
-fn helper_of(builder: &mut Builder, name: &str, info: &[u8]) {
+pub(crate) fn helper_of(builder: &mut Builder, name: &str, info: &[u8]) {
     builder.nest(entry::HELP, |builder| {
         builder.put_text(help::NAME, name);
         if !info.is_empty() {

@@ -31,8 +31,14 @@ pub enum Operation {
     Flush,
     /// Listing expectations.
     ReadExpectations,
+    /// Reading one expectation.
+    GetExpectation,
     /// Making an expectation.
     Expect,
+    /// Changing an expectation.
+    UpdateExpectation,
+    /// Deleting an expectation.
+    DeleteExpectation,
     /// Deleting every expectation of a namespace.
     FlushExpectations,
     /// Subscribing to events.
@@ -60,7 +66,10 @@ impl fmt::Display for Operation {
             Self::Delete => "delete the entry",
             Self::Flush => "delete all entries",
             Self::ReadExpectations => "list the expectations",
+            Self::GetExpectation => "read the expectation",
             Self::Expect => "create the expectation",
+            Self::UpdateExpectation => "change the expectation",
+            Self::DeleteExpectation => "delete the expectation",
             Self::FlushExpectations => "delete all expectations",
             Self::Subscribe => "subscribe to events",
             Self::ReadEvents => "read events",
@@ -237,7 +246,10 @@ impl fmt::Display for Errno {
 
 /// What an error number means for an operation, in plain words.
 fn meaning(operation: Operation, errno: Errno) -> String {
-    use Operation::{Count, Create, Delete, Get, Statistics, Update};
+    use Operation::{
+        Count, Create, Delete, DeleteExpectation, Get, GetExpectation, Statistics, Update,
+        UpdateExpectation,
+    };
     match (operation, errno.0) {
         (_, libc::EPERM) => "not permitted".to_owned(),
         (Create, libc::ENOMEM) => "the table is full (or memory is)".to_owned(),
@@ -248,6 +260,9 @@ fn meaning(operation: Operation, errno: Errno) -> String {
             "its master connection does not exist".to_owned()
         }
         (Get | Update | Delete, libc::ENOENT) => "there is no such entry".to_owned(),
+        (GetExpectation | UpdateExpectation | DeleteExpectation, libc::ENOENT) => {
+            "there is no such expectation".to_owned()
+        }
         (Create | Update, libc::EBUSY) => {
             "the kernel does not let these status bits or this helper be changed".to_owned()
         }

@@ -9,16 +9,17 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use ctkeeper_flow::{EventKind, Flow};
+use ctkeeper_flow::{EventKind, Expectation, Flow};
 
-use crate::attribute::{CONNTRACK, group, operation as message_type};
+use crate::attribute::{CONNTRACK, EXPECTATIONS, group, operation as message_type};
 use crate::ctnetlink::ensure_available;
 use crate::decode;
 use crate::error::{Error, Operation};
+use crate::expectations::expectation;
 use crate::netns::Namespace;
 use crate::socket::{self, Socket};
 use crate::sys::{self, Received};
-use crate::wire::{Message, Messages, message};
+use crate::wire::{Malformed, Message, Messages, message};
 
 /// How long a reader lets events gather before it reads them: waking it for each one is what slows
 /// the packet path down most.
@@ -99,13 +100,7 @@ impl Reading {
 /// the dump, so tell entries apart by id: a destroy event of an id that is not known means nothing.
 #[derive(Debug)]
 pub struct Events {
-    socket: Socket,
-    capacity: usize,
-    gathering: Duration,
-    drops: u32,
-    buffer: Vec<u8>,
-    slot: usize,
-    received: Vec<Received>,
+    subscription: Subscription,
     flow: Flow,
 }
 
@@ -114,8 +109,7 @@ impl Events {
     /// kernel memory (a waiting event takes about 800; what the kernel gave is
     /// [`Self::capacity`]). Refuses if that would load a module.
     pub fn subscribe(groups: Groups, buffer: usize) -> Result<Self, Error> {
-        ensure_available()?;
-        Self::on(Socket::open(Operation::Subscribe, groups.0)?, buffer)
+        Subscription::here(groups.0, buffer).map(Self::on)
     }
 
     /// Subscribes in a namespace.
@@ -124,24 +118,23 @@ impl Events {
         groups: Groups,
         buffer: usize,
     ) -> Result<Self, Error> {
-        ensure_available()?;
-        Self::on(socket::open_in(namespace, Operation::Subscribe, groups.0)?, buffer)
+        Subscription::within(namespace, groups.0, buffer).map(Self::on)
     }
 
     /// Bytes of kernel memory that waiting events may take: twice what was asked for, or less
     /// without privilege (`net.core.rmem_max`).
     pub const fn capacity(&self) -> usize {
-        self.capacity
+        self.subscription.capacity
     }
 
     /// Sets how long [`Self::read`] lets events gather; 5 ms at first.
     pub const fn set_gathering(&mut self, gathering: Duration) {
-        self.gathering = gathering;
+        self.subscription.gathering = gathering;
     }
 
     /// The netlink port of the subscription, its second column in `/proc/net/netlink`.
     pub const fn port(&self) -> u32 {
-        self.socket.port()
+        self.subscription.socket.port()
     }
 
     /// Waits up to `timeout` for events, lets more gather for a moment, and delivers those that are
@@ -151,16 +144,109 @@ impl Events {
         timeout: Duration,
         mut visit: impl FnMut(Event<'_>),
     ) -> Result<Reading, Error> {
-        let failed = |error| Error::kernel(Operation::ReadEvents, String::new(), error);
-        let mut reading = Reading::default();
-        let is_readable = sys::wait_readable(self.socket.fd.as_fd(), timeout).map_err(failed)?;
-        let mut was_overrun = false;
-        if is_readable {
-            thread::sleep(self.gathering);
-            was_overrun = self.drain(&mut reading, &mut visit)?;
-        }
-        self.account(&mut reading, was_overrun);
-        Ok(reading)
+        let flow = &mut self.flow;
+        self.subscription.read(timeout, &mut |message| {
+            let Some(kind) = kind(CONNTRACK, message) else { return Ok(false) };
+            decode::flow(message.attributes()?, flow)?;
+            visit(Event { kind, flow, port: message.port });
+            Ok(true)
+        })
+    }
+
+    fn on(subscription: Subscription) -> Self {
+        Self { subscription, flow: Flow::default() }
+    }
+}
+
+/// An event of an expectation.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpectationEvent<'a> {
+    /// What happened. The kernel tells of no updates.
+    pub kind: EventKind,
+    /// The expectation.
+    pub expectation: &'a Expectation,
+    /// The netlink port of the process that caused it; 0 when a packet or the clock did.
+    pub port: u32,
+}
+
+/// A subscription to the events of one namespace's expectations: as [`Events`], which are of
+/// entries.
+#[derive(Debug)]
+pub struct ExpectationEvents {
+    subscription: Subscription,
+}
+
+impl ExpectationEvents {
+    /// Subscribes in the calling thread's namespace; see [`Events::subscribe`].
+    pub fn subscribe(groups: Groups, buffer: usize) -> Result<Self, Error> {
+        let groups = groups.0 << group::EXPECTATIONS_SHIFT;
+        Ok(Self { subscription: Subscription::here(groups, buffer)? })
+    }
+
+    /// Subscribes in a namespace.
+    pub fn subscribe_in(
+        namespace: &Namespace,
+        groups: Groups,
+        buffer: usize,
+    ) -> Result<Self, Error> {
+        let groups = groups.0 << group::EXPECTATIONS_SHIFT;
+        Ok(Self { subscription: Subscription::within(namespace, groups, buffer)? })
+    }
+
+    /// See [`Events::capacity`].
+    pub const fn capacity(&self) -> usize {
+        self.subscription.capacity
+    }
+
+    /// See [`Events::set_gathering`].
+    pub const fn set_gathering(&mut self, gathering: Duration) {
+        self.subscription.gathering = gathering;
+    }
+
+    /// The netlink port of the subscription.
+    pub const fn port(&self) -> u32 {
+        self.subscription.socket.port()
+    }
+
+    /// See [`Events::read`].
+    pub fn read(
+        &mut self,
+        timeout: Duration,
+        mut visit: impl FnMut(ExpectationEvent<'_>),
+    ) -> Result<Reading, Error> {
+        self.subscription.read(timeout, &mut |message| {
+            let Some(kind) = kind(EXPECTATIONS, message) else { return Ok(false) };
+            let expectation = &expectation(message.attributes()?)?;
+            visit(ExpectationEvent { kind, expectation, port: message.port });
+            Ok(true)
+        })
+    }
+}
+
+/// What becomes of a message: whether it was an event.
+type Take<'a> = dyn FnMut(&Message<'_>) -> Result<bool, Malformed> + 'a;
+
+/// A socket that listens, with account of what it missed.
+#[derive(Debug)]
+struct Subscription {
+    socket: Socket,
+    capacity: usize,
+    gathering: Duration,
+    drops: u32,
+    buffer: Vec<u8>,
+    slot: usize,
+    received: Vec<Received>,
+}
+
+impl Subscription {
+    fn here(groups: u32, buffer: usize) -> Result<Self, Error> {
+        ensure_available()?;
+        Self::on(Socket::open(Operation::Subscribe, groups)?, buffer)
+    }
+
+    fn within(namespace: &Namespace, groups: u32, buffer: usize) -> Result<Self, Error> {
+        ensure_available()?;
+        Self::on(socket::open_in(namespace, Operation::Subscribe, groups)?, buffer)
     }
 
     fn on(socket: Socket, buffer: usize) -> Result<Self, Error> {
@@ -174,21 +260,29 @@ impl Events {
             buffer: vec![0; DATAGRAMS * DATAGRAM],
             slot: DATAGRAM,
             received: Vec::with_capacity(DATAGRAMS),
-            flow: Flow::default(),
         })
     }
 
+    fn read(&mut self, timeout: Duration, take: &mut Take<'_>) -> Result<Reading, Error> {
+        let failed = |error| Error::kernel(Operation::ReadEvents, String::new(), error);
+        let mut reading = Reading::default();
+        let is_readable = sys::wait_readable(self.socket.fd.as_fd(), timeout).map_err(failed)?;
+        let mut was_overrun = false;
+        if is_readable {
+            thread::sleep(self.gathering);
+            was_overrun = self.drain(&mut reading, take)?;
+        }
+        self.account(&mut reading, was_overrun);
+        Ok(reading)
+    }
+
     /// Reads what waits; returns whether the kernel reported an overrun.
-    fn drain(
-        &mut self,
-        reading: &mut Reading,
-        visit: &mut dyn FnMut(Event<'_>),
-    ) -> Result<bool, Error> {
+    fn drain(&mut self, reading: &mut Reading, take: &mut Take<'_>) -> Result<bool, Error> {
         let mut was_overrun = false;
         for _ in 0..ROUNDS {
             let fd = self.socket.fd.as_fd();
             match sys::receive_many(fd, &mut self.buffer, self.slot, &mut self.received) {
-                Ok(()) => self.deliver(reading, visit),
+                Ok(()) => self.deliver(reading, take),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::ENOBUFS) => {
                         was_overrun = true;
@@ -205,7 +299,7 @@ impl Events {
         Ok(was_overrun)
     }
 
-    fn deliver(&mut self, reading: &mut Reading, visit: &mut dyn FnMut(Event<'_>)) {
+    fn deliver(&mut self, reading: &mut Reading, take: &mut Take<'_>) {
         let mut is_too_small = false;
         for (datagram, received) in self.buffer.chunks_exact(self.slot).zip(&self.received) {
             if !received.from_kernel {
@@ -221,14 +315,10 @@ impl Events {
                     reading.undecodable += 1;
                     break;
                 };
-                let Some(kind) = kind(&message) else { continue };
-                let attributes = message.attributes();
-                if attributes.and_then(|list| decode::flow(list, &mut self.flow)).is_err() {
-                    reading.undecodable += 1;
-                    continue;
+                match take(&message) {
+                    Ok(was_event) => reading.events += u64::from(was_event),
+                    Err(_) => reading.undecodable += 1,
                 }
-                reading.events += 1;
-                visit(Event { kind, flow: &self.flow, port: message.port });
             }
         }
         if is_too_small {
@@ -249,13 +339,12 @@ impl Events {
     }
 }
 
-fn kind(message: &Message<'_>) -> Option<EventKind> {
-    const NEW: u16 = CONNTRACK | message_type::NEW;
-    const DELETE: u16 = CONNTRACK | message_type::DELETE;
-    match message.kind {
-        NEW if message.flags & message::CREATE != 0 => Some(EventKind::New),
-        NEW => Some(EventKind::Update),
-        DELETE => Some(EventKind::Destroy),
+/// Types of messages are numbered alike in both subsystems.
+fn kind(subsystem: u16, message: &Message<'_>) -> Option<EventKind> {
+    match message.kind.checked_sub(subsystem)? {
+        message_type::NEW if message.flags & message::CREATE != 0 => Some(EventKind::New),
+        message_type::NEW => Some(EventKind::Update),
+        message_type::DELETE => Some(EventKind::Destroy),
         _ => None,
     }
 }

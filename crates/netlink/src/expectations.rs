@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use ctkeeper_flow::{Expectation, ExpectationFlags, Zone};
+use ctkeeper_flow::{Expectation, ExpectationFlags, Family, Zone};
 
 use crate::attribute::{
     EXPECTATIONS, expectation as part, expectation_operation as message_type,
@@ -50,11 +50,21 @@ impl Conntrack {
     /// Delivers the expectations until `visit` breaks; returns whether all have been delivered.
     pub fn expectations(
         &mut self,
+        visit: impl FnMut(Expectation) -> ControlFlow<()>,
+    ) -> Result<bool, Error> {
+        self.expectations_of(None, visit)
+    }
+
+    /// As [`Self::expectations`], of one family.
+    pub fn expectations_of(
+        &mut self,
+        family: Option<Family>,
         mut visit: impl FnMut(Expectation) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
         let operation = Operation::ReadExpectations;
         let kind = EXPECTATIONS | message_type::GET;
-        let request = self.request_of(operation, kind, message::DUMP, 0, |_| ())?;
+        let family = family.map_or(0, Family::number);
+        let request = self.request_of(operation, kind, message::DUMP, family, |_| ())?;
         let (mut buffer, mut stopped) = (vec![0; DUMP_BUFFER], false);
         let take = |message: crate::wire::Message<'_>| {
             stopped = visit(expectation(message.attributes()?)?).is_break();
@@ -114,7 +124,7 @@ fn write(builder: &mut Builder, expectation: &Expectation) {
     builder.put_be32(part::CLASS, expectation.class);
 }
 
-fn expectation(attributes: Attributes<'_>) -> Result<Expectation, Malformed> {
+pub(crate) fn expectation(attributes: Attributes<'_>) -> Result<Expectation, Malformed> {
     let mut found = Expectation::default();
     let (mut has_tuple, mut has_master) = (false, false);
     for attribute in attributes {

@@ -206,6 +206,8 @@ pub(crate) struct Builder {
     bytes: Vec<u8>,
     /// Where the message being written begins.
     start: usize,
+    /// Where the message that was completed last begins.
+    completed: usize,
     /// Whether an attribute was longer than its length field can say.
     overflow: bool,
 }
@@ -241,12 +243,13 @@ impl Builder {
         if let Some(field) = self.bytes.get_mut(self.start..self.start + 4) {
             field.copy_from_slice(&(length as u32).to_ne_bytes());
         }
+        self.completed = self.start;
         true
     }
 
     /// Sets flags of the message that was completed last.
     pub(crate) fn add_flags(&mut self, flags: u16) {
-        if let Some(field) = self.bytes.get_mut(self.start + 6..self.start + 8) {
+        if let Some(field) = self.bytes.get_mut(self.completed + 6..self.completed + 8) {
             let old = u16::from_ne_bytes([field[0], field[1]]);
             field.copy_from_slice(&(old | flags).to_ne_bytes());
         }
@@ -306,7 +309,7 @@ impl Builder {
     /// Forgets everything written.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.start = 0;
+        (self.start, self.completed) = (0, 0);
     }
 
     fn close(&mut self, start: usize, kind: u16) {
@@ -341,7 +344,7 @@ pub(crate) fn native_u32(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn message(payload: &[u8]) -> Vec<u8> {
+    fn framed(payload: &[u8]) -> Vec<u8> {
         let mut bytes = ((HEADER + payload.len()) as u32).to_ne_bytes().to_vec();
         bytes.extend_from_slice(&[0; 12]);
         bytes.extend_from_slice(payload);
@@ -350,9 +353,9 @@ mod tests {
 
     #[test]
     fn messages_follow_one_another_aligned() {
-        let mut bytes = message(b"abcde");
+        let mut bytes = framed(b"abcde");
         bytes.extend_from_slice(&[0; 3]);
-        bytes.extend(message(b"f"));
+        bytes.extend(framed(b"f"));
         let payloads: Vec<_> = Messages(&bytes).map(|m| m.unwrap().payload.to_vec()).collect();
         assert_eq!(payloads, [b"abcde".to_vec(), b"f".to_vec()]);
     }
@@ -360,7 +363,7 @@ mod tests {
     #[test]
     fn impossible_lengths_end_the_walk() {
         for length in [0_u32, 15, 22, u32::MAX] {
-            let mut bytes = message(b"abcde");
+            let mut bytes = framed(b"abcde");
             bytes[..4].copy_from_slice(&length.to_ne_bytes());
             let mut messages = Messages(&bytes);
             assert_eq!(messages.next().map(|m| m.is_err()), Some(true), "{length}");
@@ -419,5 +422,9 @@ mod tests {
         builder.put(1, &vec![0; 70_000]);
         assert!(!builder.end());
         assert_eq!(builder.bytes().len(), before);
+        // Flags that are set now are those of the message before.
+        builder.add_flags(message::ACKNOWLEDGE);
+        let kept = Messages(builder.bytes()).next().unwrap().unwrap();
+        assert_eq!((kept.sequence, kept.flags), (1, message::ACKNOWLEDGE));
     }
 }

@@ -1,12 +1,14 @@
 //! Dumps whole, filtered and sampled; count and statistics.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::ops::ControlFlow;
+use std::process::Stdio;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use ctkeeper_flow::{Family, Flow, Mark, Protocol, Statistic, Status, Zone, ZoneDirection};
-use ctkeeper_netlink::{Conntrack, DumpFilter};
+use ctkeeper_netlink::{Conntrack, DumpFilter, List};
 
 use crate::support::{entry, plain, table, tcp, udp, v4, v6};
 
@@ -135,6 +137,71 @@ pub(crate) fn every_filter_is_right() -> anyhow::Result<()> {
     }
     // Where the kernel knows the filters, most leave nothing to us.
     println!("{selective} of {} filters were exact in the kernel", filters().len());
+    Ok(())
+}
+
+pub(crate) fn counters_are_zeroed_as_they_are_read() -> anyhow::Result<()> {
+    let (namespace, mut table) = table()?;
+    namespace.sysctl("net.netfilter.nf_conntrack_acct", "1")?;
+    namespace.track()?;
+    namespace.enter(|| -> std::io::Result<()> {
+        let server = UdpSocket::bind("127.0.0.1:0")?;
+        let client = UdpSocket::bind("127.0.0.1:0")?;
+        for _ in 0..3 {
+            client.send_to(b"four", server.local_addr()?)?;
+        }
+        Ok(())
+    })??;
+    let packets = |flow: &Flow| flow.counters_original.map(|counters| counters.packets);
+    let mut told = Vec::new();
+    for family in [Some(Family::Ipv6), None, Some(Family::Ipv4)] {
+        table.dump_and_zero(family, |flow| {
+            told.push(packets(flow));
+            ControlFlow::Continue(())
+        })?;
+    }
+    // The dump of the other family told nothing and left the counters alone.
+    ensure!(told == [Some(3), Some(0)], "{told:?}");
+    let flow = &table.collect(&DumpFilter::ALL)?[0];
+    ensure!(table.get_and_zero(&flow.original, flow.zone)?.is_some_and(|f| packets(&f) == Some(0)));
+    Ok(())
+}
+
+/// A listener whose full buffer is an error to the sender keeps destroyed entries on the dying list.
+const DEAF: &str = "import socket, sys\n\
+    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)\n\
+    s.setsockopt(270, 4, 1)\n\
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)\n\
+    s.bind((0, 4))\n\
+    print('listening', flush=True)\n\
+    sys.stdin.read()\n";
+
+pub(crate) fn lists_are_told_apart() -> anyhow::Result<()> {
+    let (namespace, mut table) = table()?;
+    let mut command = namespace.command("python3");
+    command.args(["-c", DEAF]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut deaf = command.spawn()?;
+    let mut line = String::new();
+    BufReader::new(deaf.stdout.take().context("no output")?).read_line(&mut line)?;
+    ensure!(line == "listening\n", "{line}");
+    table.create_batch((0..200).map(tcp), |_, _| ControlFlow::Continue(()))?;
+    table.create(&udp(1))?;
+    let half = (0..100).map(tcp);
+    table.delete_batch(half, |_, _| ControlFlow::Continue(()))?;
+    let mut count = |list, filter: DumpFilter| -> anyhow::Result<u64> {
+        let dump = table.dump_list(list, &filter, |_| ControlFlow::Continue(()))?;
+        ensure!(dump.complete && dump.undecodable == 0, "{dump:?}");
+        Ok(dump.entries)
+    };
+    let dying = count(List::Dying, DumpFilter::ALL)?;
+    let v6 = DumpFilter { family: Some(Family::Ipv6), ..DumpFilter::ALL };
+    let one_port = DumpFilter { source_port: Some(1024 + 99), ..DumpFilter::ALL };
+    ensure!((90..=100).contains(&dying), "{dying}");
+    ensure!(count(List::Dying, v6)? == 0 && count(List::Dying, one_port)? == 1);
+    ensure!(count(List::Table, DumpFilter::ALL)? == 101);
+    ensure!(count(List::Unconfirmed, DumpFilter::ALL)? == 0);
+    drop(deaf.stdin.take());
+    deaf.wait()?;
     Ok(())
 }
 

@@ -3,12 +3,15 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ctkeeper_flow::{Expectation, Flow, Helper, Protocol, Tuple};
-use ctkeeper_netlink::Conntrack;
+use ctkeeper_flow::{Expectation, Family, Flow, Helper, Protocol, Tuple};
+use ctkeeper_netlink::{
+    Conntrack, Errno, EventKind, ExpectationEvents, ExpectationRequest, Groups, Verb,
+};
 
-use crate::support::{entry, table, v4};
+use crate::support::{entry, held, table, v4};
 
 /// The control connection of FTP session `number`.
 pub(crate) fn control(number: u32) -> Flow {
@@ -67,6 +70,56 @@ pub(crate) fn expectations_come_and_go() -> anyhow::Result<()> {
     table.flush_expectations()?;
     ensure!(list(&mut table)?.is_empty() && table.expectation_count()? == 0);
     ensure!(table.count_and_limit()?.entries == 2);
+    Ok(())
+}
+
+pub(crate) fn one_expectation_is_read_changed_and_deleted() -> anyhow::Result<()> {
+    let (namespace, mut table) = table()?;
+    let mut events = ExpectationEvents::subscribe_in(&held(&namespace)?, Groups::ALL, 1 << 20)?;
+    for number in [1, 2] {
+        table.create(&control(number))?;
+        table.expect(&data(number))?;
+    }
+    let six = table.expectations_of(Some(Family::Ipv6), |_| ControlFlow::Break(()))?;
+    ensure!(six, "an expectation of IPv6");
+    let four = table.expectations_of(Some(Family::Ipv4), |_| ControlFlow::Break(()))?;
+    ensure!(!four, "no expectation of IPv4");
+
+    let naming = |number| {
+        let expected = Some(data(number).expected);
+        ExpectationRequest { expected, ..ExpectationRequest::default() }
+    };
+    let first = table.look_up_expectation(&naming(1))?;
+    ensure!(first.master == data(1).master && first.id.is_some(), "{first:?}");
+    let longer = ExpectationRequest {
+        timeout: Some(3000),
+        master: Some(first.master),
+        mask: Some(first.mask),
+        ..naming(1)
+    };
+    table.request_expectation(Verb::Update, &longer)?;
+    let longer = table.look_up_expectation(&naming(1))?.timeout;
+    ensure!(longer.is_some_and(|left| left > 2990), "{longer:?}");
+
+    let other = Expectation { id: first.id.map(|id| !id), ..first.clone() };
+    ensure!(!table.delete_expectation(&other)?, "deleted although the id differs");
+    ensure!(table.delete_expectation(&first)? && !table.delete_expectation(&first)?);
+    let gone = table.request_expectation(Verb::Delete, &naming(1)).unwrap_err();
+    ensure!(gone.errno() == Some(Errno(2)) && gone.to_string().contains("no such"), "{gone}");
+    // What names nothing would delete all: it is not sent.
+    let nothing = table.request_expectation(Verb::Delete, &ExpectationRequest::default());
+    ensure!(nothing.is_err() && table.expectation_count()? == 1, "{nothing:?}");
+    table.request_expectation(Verb::Delete, &naming(2))?;
+
+    let mut told = Vec::new();
+    let reading = events.read(Duration::from_millis(200), |event| {
+        told.push((event.kind, event.expectation.expected, event.port != 0));
+    })?;
+    let (new, destroy) = (EventKind::New, EventKind::Destroy);
+    let expected: Vec<_> = [(new, 1), (new, 2), (destroy, 1), (destroy, 2)]
+        .map(|(kind, number)| (kind, data(number).expected, true))
+        .into();
+    ensure!(told == expected && reading.events == 4 && !reading.is_lossy(), "{told:?} {reading:?}");
     Ok(())
 }
 
