@@ -110,7 +110,12 @@ impl Labels {
 
     /// The bits that are set, lowest first.
     pub fn bits(self) -> impl Iterator<Item = u8> {
-        (0..128u8).filter(move |bit| self.contains(*bit))
+        let mut left = self.to_bits();
+        std::iter::from_fn(move || {
+            let bit = left.trailing_zeros();
+            left &= left.checked_sub(1)?;
+            Some(bit as u8)
+        })
     }
 }
 

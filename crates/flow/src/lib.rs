@@ -8,11 +8,13 @@
 //! Names follow the kernel's where it has one: *original* and *reply* are the two directions,
 //! *assured* entries are never evicted by early drop, a *zone* separates equal tuples.
 
+mod civil;
 mod digits;
 mod entry;
 mod event;
 mod expectation;
 pub mod hostile;
+mod labels;
 mod limits;
 mod protocol;
 mod state;
@@ -23,8 +25,11 @@ pub mod units;
 
 pub mod filter;
 pub mod json;
+pub mod save;
 pub mod text;
+pub mod xml;
 
+pub use civil::LocalTime;
 pub use entry::{
     Counters, Flow, Helper, Labels, Mark, SequenceAdjustment, SynProxy, Timestamps, Zone,
     ZoneDirection,
@@ -32,6 +37,7 @@ pub use entry::{
 pub use event::EventKind;
 pub use expectation::{Expectation, ExpectationFlags};
 pub use filter::{Filter, FilterError};
+pub use labels::LabelNames;
 pub use limits::{Limit, Limits, Timeouts};
 pub use protocol::{Family, Protocol};
 pub use state::{

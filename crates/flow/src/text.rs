@@ -17,7 +17,8 @@ mod parse;
 mod write;
 
 pub use parse::{TextError, TextLine, parse, parse_line};
-pub use write::{TextOptions, write};
+pub(crate) use write::free_byte;
+pub use write::{TextOptions, write, write_expectation, write_expectation_stamp, write_stamp};
 
 use crate::{EventKind, Status};
 

@@ -65,7 +65,9 @@ proptest! {
         namespace in proptest::option::of(strategy::hostile_text()),
     ) {
         let namespace = namespace.as_deref();
-        let options = text::TextOptions { event, extended, id: true, now, namespace };
+        let options = text::TextOptions {
+            event, extended, id: true, now, namespace, ..Default::default()
+        };
         let written = line(&flow, &options);
         prop_assert!(written.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{written}");
         prop_assert!(!written.ends_with(' '));

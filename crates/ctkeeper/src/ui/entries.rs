@@ -80,7 +80,15 @@ impl EntryWriter {
         let flushed = match self.format {
             Format::Text => {
                 let Extras { extended, id, .. } = self.extras;
-                let options = text::TextOptions { event, extended, id, now: self.now, namespace };
+                let now = self.now;
+                let options = text::TextOptions {
+                    event,
+                    extended,
+                    id,
+                    now,
+                    namespace,
+                    ..Default::default()
+                };
                 self.out.line(|out| text::write(flow, &options, out))?
             }
             Format::Json => {

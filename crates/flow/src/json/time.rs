@@ -1,6 +1,8 @@
 //! Times as RFC 3339 in UTC with nanoseconds: exact, where a JSON number of nanoseconds since the
 //! epoch would lose its last digits in readers that hold numbers as doubles.
 
+use crate::civil::date;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// Appends `2026-11-22T14:10:02.000000000Z`.
@@ -57,20 +59,6 @@ fn digits(text: &str) -> Option<u64> {
         return None;
     }
     text.parse().ok()
-}
-
-/// Year, month and day of a day since the epoch, in the Gregorian calendar: years are reckoned
-/// from March, so that the leap day is the last of its year.
-fn date(days: u64) -> (u64, u64, u64) {
-    let since = days + 719_468; // from 0000-03-01
-    let (era, day_of_era) = (since / 146_097, since % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
