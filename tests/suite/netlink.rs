@@ -20,6 +20,8 @@ mod requests;
 mod rules;
 #[path = "netlink/support.rs"]
 mod support;
+#[path = "netlink/timeouts.rs"]
+mod timeouts;
 
 const KERNEL: &[Need] = &[Need::Root, Need::Conntrack];
 const RULES: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("nft", "nftables")];
@@ -57,6 +59,12 @@ fn main() -> ExitCode {
         case("refusals_carry_the_kernels_number", requests::refusals_carry_the_kernels_number),
         with_rules("every_attribute_arrives", requests::every_attribute_arrives),
         case("a_batch_mixes_verbs_in_order", requests::a_batch_mixes_verbs_in_order),
+        case("timeouts_are_set_and_read", timeouts::defaults_are_set_and_read),
+        case("timeout_policies_come_and_go", timeouts::policies_come_and_go),
+        case(
+            "helpers_are_listed_or_said_not_to_be",
+            timeouts::helpers_are_listed_or_said_not_to_be,
+        ),
         case("a_sample_stops_and_the_socket_lives_on", dumps::a_sample_stops),
         case("a_sample_is_a_prefix_of_the_dump", dumps::a_sample_is_a_prefix),
         case("a_namespace_may_vanish_during_a_dump", dumps::a_namespace_may_vanish),

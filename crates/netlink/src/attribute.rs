@@ -9,6 +9,49 @@ pub(crate) const CONNTRACK: u16 = 1 << 8;
 /// `NFNL_SUBSYS_CTNETLINK_EXP`, likewise.
 pub(crate) const EXPECTATIONS: u16 = 2 << 8;
 
+/// `NFNL_SUBSYS_CTNETLINK_TIMEOUT`, likewise.
+pub(crate) const TIMEOUTS: u16 = 8 << 8;
+
+/// `NFNL_SUBSYS_CTHELPER`, likewise.
+pub(crate) const HELPERS: u16 = 9 << 8;
+
+/// `enum ctnl_timeout_msg_types`.
+pub(crate) mod timeout_operation {
+    pub(crate) const NEW: u16 = 0;
+    pub(crate) const GET: u16 = 1;
+    pub(crate) const DELETE: u16 = 2;
+    pub(crate) const DEFAULT_SET: u16 = 3;
+    pub(crate) const DEFAULT_GET: u16 = 4;
+}
+
+/// `enum ctattr_timeout`.
+pub(crate) mod timeout {
+    pub(crate) const NAME: u16 = 1;
+    pub(crate) const FAMILY: u16 = 2;
+    pub(crate) const PROTOCOL: u16 = 3;
+    pub(crate) const DATA: u16 = 4;
+    pub(crate) const USES: u16 = 5;
+}
+
+/// `enum nfnl_cthelper_msg_types`.
+pub(crate) mod helper_operation {
+    pub(crate) const GET: u16 = 1;
+}
+
+/// `enum nfnl_cthelper_type`.
+pub(crate) mod helper {
+    pub(crate) const NAME: u16 = 1;
+    pub(crate) const TUPLE: u16 = 2;
+    pub(crate) const QUEUE: u16 = 3;
+    pub(crate) const STATUS: u16 = 6;
+}
+
+/// `enum nfnl_cthelper_tuple_type`.
+pub(crate) mod helper_tuple {
+    pub(crate) const FAMILY: u16 = 1;
+    pub(crate) const PROTOCOL: u16 = 2;
+}
+
 /// `enum ctnl_exp_msg_types`.
 pub(crate) mod expectation_operation {
     pub(crate) const NEW: u16 = 0;

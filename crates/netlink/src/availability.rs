@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::error::{Error, Operation};
 use crate::sys;
 
 /// How a part of the kernel that may be a module is there.
@@ -49,6 +50,10 @@ pub enum Module {
     TcpDiagnostics,
     /// `udp_diag`: the netlink interface to UDP sockets.
     UdpDiagnostics,
+    /// `nfnetlink_cttimeout`: the netlink interface to timeouts.
+    Timeouts,
+    /// `nfnetlink_cthelper`: the netlink interface to helpers in user space.
+    Helpers,
 }
 
 impl Module {
@@ -60,6 +65,8 @@ impl Module {
             Self::Tables => "nf_tables",
             Self::TcpDiagnostics => "tcp_diag",
             Self::UdpDiagnostics => "udp_diag",
+            Self::Timeouts => "nfnetlink_cttimeout",
+            Self::Helpers => "nfnetlink_cthelper",
         }
     }
 
@@ -77,6 +84,14 @@ impl Module {
             Image::Lacks => ModulePresence::Absent,
             Image::Unknown => ModulePresence::Unknown,
         }
+    }
+
+    /// Refuses an operation for which the kernel might load it.
+    pub(crate) fn ensure_safe_to_ask(self, operation: Operation) -> Result<(), Error> {
+        if self.presence().is_safe_to_ask() {
+            return Ok(());
+        }
+        Err(Error::WouldLoadModule { operation, module: self.name() })
     }
 
     /// What is known for the life of the process: a kernel image does not change.
@@ -143,6 +158,8 @@ impl Module {
             Self::Conntrack => " nf_conntrack_in",
             Self::ConntrackNetlink => " ctnetlink_dump_table",
             Self::Tables => " nf_tables_gettable",
+            Self::Timeouts => " cttimeout_get_timeout",
+            Self::Helpers => " nfnl_cthelper_get",
             // `/proc` tells about sockets too: not worth so long a look.
             Self::TcpDiagnostics | Self::UdpDiagnostics => return false,
         };
@@ -151,7 +168,7 @@ impl Module {
     }
 }
 
-static IMAGE: [OnceLock<Image>; 5] = [const { OnceLock::new() }; 5];
+static IMAGE: [OnceLock<Image>; 7] = [const { OnceLock::new() }; 7];
 
 /// What the kernel image says of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,12 @@ pub enum Operation {
     DeleteExpectation,
     /// Deleting every expectation of a namespace.
     FlushExpectations,
+    /// Reading timeouts by protocol, or policies of them.
+    ReadTimeouts,
+    /// Setting timeouts by protocol, or policies of them.
+    WriteTimeouts,
+    /// Listing helpers in user space.
+    ReadHelpers,
     /// Subscribing to events.
     Subscribe,
     /// Reading events.
@@ -71,6 +77,9 @@ impl fmt::Display for Operation {
             Self::UpdateExpectation => "change the expectation",
             Self::DeleteExpectation => "delete the expectation",
             Self::FlushExpectations => "delete all expectations",
+            Self::ReadTimeouts => "read the timeouts",
+            Self::WriteTimeouts => "set the timeouts",
+            Self::ReadHelpers => "list the helpers in user space",
             Self::Subscribe => "subscribe to events",
             Self::ReadEvents => "read events",
             Self::ReadRules => "list the nftables rules",
@@ -115,6 +124,17 @@ pub enum Error {
     Unavailable {
         /// Which of the two.
         availability: Availability,
+    },
+    /// Asking might load a module, and looking changes nothing.
+    #[error(
+        "cannot {operation}: the module {module} is not loaded, and asking might load it; load it \
+         with `modprobe {module}`"
+    )]
+    WouldLoadModule {
+        /// What was asked.
+        operation: Operation,
+        /// Its name.
+        module: &'static str,
     },
     /// The kernel refused.
     #[error("cannot {operation}{}: {}{}{}", on(object), meaning(*operation, *errno), said(message.as_deref()), hint(self))]
@@ -269,6 +289,15 @@ fn meaning(operation: Operation, errno: Errno) -> String {
         (Count | Statistics, libc::EINVAL) => {
             "this kernel has no netlink interface for connection tracking (CONFIG_NF_CT_NETLINK)"
                 .to_owned()
+        }
+        (Operation::ReadHelpers, libc::EINVAL) => {
+            "this kernel has no helpers in user space (CONFIG_NF_CT_NETLINK_HELPER)".to_owned()
+        }
+        (Operation::WriteTimeouts, libc::EEXIST) => {
+            "a policy of this name exists already".to_owned()
+        }
+        (Operation::ReadTimeouts | Operation::WriteTimeouts, libc::EOPNOTSUPP) => {
+            "this kernel does not track this protocol".to_owned()
         }
         (_, libc::EINVAL) => "the kernel finds the request invalid".to_owned(),
         (_, libc::EOPNOTSUPP) => "this kernel does not support it".to_owned(),

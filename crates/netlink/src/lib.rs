@@ -2,7 +2,11 @@
 //!
 //! * [`Conntrack`] is a socket to one namespace's table: count and limit, statistics, whole,
 //!   filtered and sampled dumps; creating, changing and deleting entries.
-//! * [`Events`] are a namespace's events, with exact account of losses.
+//! * [`EntryRequest`] and [`ExpectationRequest`] name, make and change one entry or expectation
+//!   with exactly the attributes given.
+//! * [`Events`] are a namespace's events, with exact account of losses; [`ExpectationEvents`] those
+//!   of its expectations.
+//! * [`timeout_policies`] are its timeouts by protocol and state.
 //! * [`nftables`] summarises a namespace's rules.
 //! * [`sockets`] are a namespace's TCP and UDP sockets, by which an entry's process is found.
 //! * [`netns`] names, holds, lists and visits network namespaces without moving the caller's thread.
@@ -43,11 +47,13 @@ mod events;
 mod expectation_request;
 mod expectations;
 mod filter;
+mod helpers;
 pub mod netns;
 pub mod nftables;
 mod socket;
 pub mod sockets;
 mod sys;
+pub mod timeout_policies;
 mod wire;
 
 pub use availability::{Availability, Module, ModulePresence};
@@ -61,4 +67,6 @@ pub use events::{Event, Events, ExpectationEvent, ExpectationEvents, Groups, Rea
 pub use expectation_request::ExpectationRequest;
 pub use expectations::ExpectationStatistics;
 pub use filter::DumpFilter;
+pub use helpers::UserspaceHelper;
+pub use timeout_policies::{StateTimeouts, TimeoutPolicy};
 pub use wire::Malformed;

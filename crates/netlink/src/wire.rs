@@ -46,6 +46,7 @@ pub(crate) mod message {
     pub(crate) const ACKNOWLEDGE: u16 = 1 << 2;
     pub(crate) const DUMP_INTERRUPTED: u16 = 1 << 4;
     pub(crate) const DUMP: u16 = 0x300;
+    pub(crate) const REPLACE: u16 = 0x100;
     pub(crate) const EXCLUSIVE: u16 = 0x200;
     pub(crate) const CREATE: u16 = 0x400;
     /// In an error: the request's payload has been left out.

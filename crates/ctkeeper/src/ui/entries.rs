@@ -81,14 +81,8 @@ impl EntryWriter {
             Format::Text => {
                 let Extras { extended, id, .. } = self.extras;
                 let now = self.now;
-                let options = text::TextOptions {
-                    event,
-                    extended,
-                    id,
-                    now,
-                    namespace,
-                    ..Default::default()
-                };
+                let options =
+                    text::TextOptions { event, extended, id, now, namespace, ..Default::default() };
                 self.out.line(|out| text::write(flow, &options, out))?
             }
             Format::Json => {
