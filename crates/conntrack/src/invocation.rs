@@ -169,13 +169,19 @@ pub struct Template {
     pub protocol: Option<Protocol>,
     /// `-t`, seconds.
     pub timeout: Option<u32>,
+    /// Whether `-p` was a name of /etc/protocols that conntrack does not know, though it knows the
+    /// number under another name: no options then, whatever the number.
+    pub protocol_by_alias: bool,
     /// `-u`: bits that must be set, or are to be.
     pub status: Option<Status>,
-    /// `-u !FLAG`: bits that count, among them those that must be clear; empty when no flag was
-    /// negated.
+    /// `-u !FLAG`: bits that count in the kernel's comparison, `status & mask == wanted`. Without a
+    /// negated flag they are the bits wanted by the first `-u`, whatever later ones add.
     pub status_mask: Status,
-    /// `-m VALUE[/MASK]`.
+    /// `-m VALUE[/MASK]`; the value is that of a later `-u`, if there is one (a fault of 1.4.7).
     pub mark: Option<(u32, u32)>,
+    /// `-m VALUE[/MASK]` as given, which the kernel compares besides when entries are listed or
+    /// deleted.
+    pub mark_in_kernel: Option<(u32, u32)>,
     /// `-c`.
     pub security_mark: Option<u32>,
     /// `-i`.

@@ -1,0 +1,51 @@
+//! The commands: each takes an [`Invocation`] and tells how many entries it concerned.
+//!
+//! A command's module has `pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>)
+//! -> Result<u64, Failure>`: the number is conntrack's counter, which [`summary`] prints where a
+//! command stands alone; with `-R` nobody asks for it.
+
+use crate::failure::{Failure, say};
+use crate::invocation::{Command, Invocation, Table};
+use crate::{Streams, help};
+
+/// Runs a command, without its summary.
+pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Failure> {
+    match &invocation.command {
+        Command::Version => streams.out.write_all(help::VERSION)?,
+        _ => return Err(Failure::problem("this command is not built yet")),
+    }
+    Ok(0)
+}
+
+/// The line on standard error that ends a command, and the exit code that it implies: a command
+/// that was to change or delete something fails when there was nothing.
+pub(crate) fn summary(
+    invocation: &Invocation,
+    count: u64,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let Some(what) = summary_text(&invocation.command, invocation.table) else {
+        return Ok(());
+    };
+    // Like conntrack's, the exit code does not depend on whether anybody can read this.
+    let _unread = say(streams.err, format!("{count} {what}").as_bytes());
+    let may_be_nothing =
+        matches!(invocation.command, Command::List | Command::Add | Command::Events);
+    if count == 0 && !may_be_nothing { Err(Failure::Nothing) } else { Ok(()) }
+}
+
+fn summary_text(command: &Command, table: Table) -> Option<&'static str> {
+    let expectations = table == Table::Expect;
+    Some(match command {
+        Command::List | Command::Delete if expectations => "expectations have been shown.",
+        Command::Events if expectations => "expectation events have been shown.",
+        _ if expectations => return None,
+        Command::List | Command::Get => "flow entries have been shown.",
+        Command::Create => "flow entries have been created.",
+        Command::Add => "flow entries have been added.",
+        Command::Update => "flow entries have been updated.",
+        Command::Delete => "flow entries have been deleted.",
+        Command::Events => "flow events have been shown.",
+        _ => return None,
+    })
+}
