@@ -7,6 +7,7 @@ use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 use ctkeeper_observe::Selection;
 
 use crate::commands::bundle::BundleArgs;
+use crate::commands::conntrack::ConntrackArgs;
 use crate::commands::count::CountArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
@@ -88,6 +89,8 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// Events of the table as they happen
     Watch(WatchArgs),
+    /// conntrack(8), replaced: the same words, output and exit codes (also when called as `conntrack`)
+    Conntrack(ConntrackArgs),
     /// A finding in full: why, evidence, remedies, traps
     Explain(ExplainArgs),
     /// Raise limit and buckets, with proof, for good; and take it back
@@ -119,8 +122,8 @@ impl Command {
 }
 
 /// The command line, or the exit code after its help, version or error has been printed.
-pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse_from(with_default_command(std::env::args_os().collect())).map_err(|error| {
+pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, ExitCode> {
+    Cli::try_parse_from(with_default_command(arguments)).map_err(|error| {
         // Help that nobody reads any more is no failure.
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })

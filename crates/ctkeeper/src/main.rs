@@ -13,7 +13,11 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = commands::conntrack::run_if_called(&arguments) {
+        return code;
+    }
+    let cli = match cli::parse(arguments) {
         Ok(cli) => cli,
         Err(code) => return code,
     };

@@ -1,6 +1,7 @@
 //! One module a command: arguments in, calls of the libraries, values drawn.
 
 pub(crate) mod bundle;
+pub(crate) mod conntrack;
 pub(crate) mod count;
 pub(crate) mod doctor;
 pub(crate) mod explain;
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Count(args) => count::run(&args, &cli.global),
         Command::Stats(args) => stats::run(&args, &cli.global),
         Command::Watch(args) => watch::run(&args, &cli.global),
+        Command::Conntrack(args) => conntrack::run(&args, &cli.global),
         Command::Explain(args) => explain::run(&args, &cli.global),
         Command::Fix(args) => fix::run(&args, &cli.global),
         Command::Bundle(args) => bundle::run(&args, &cli.global),
