@@ -52,11 +52,20 @@ pub fn main(cases: &[Case]) -> ExitCode {
 }
 
 fn trial(case: Case) -> Trial {
-    Trial::ignorable_test(case.name, move || {
-        if let Some(reason) = case.needs.iter().find_map(|need| need.missing()) {
+    named_trial(case.name, case.needs, case.run)
+}
+
+/// A test whose name is made while the tests are read from somewhere.
+pub fn named_trial(
+    name: impl Into<String>,
+    needs: &'static [Need],
+    run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if let Some(reason) = needs.iter().find_map(|need| need.missing()) {
             return refuse(reason);
         }
-        (case.run)().map_err(|error| Failed::from(format!("{error:#}")))?;
+        run().map_err(|error| Failed::from(format!("{error:#}")))?;
         Ok(Completion::Completed)
     })
 }

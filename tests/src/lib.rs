@@ -5,6 +5,7 @@
 //! Namespaces, fills and the lock are the lab's; its rules hold here too.
 
 mod binary;
+pub mod conntrack;
 mod doctor;
 pub mod engine;
 mod harness;
@@ -13,5 +14,5 @@ mod matrix;
 pub use binary::{Output, ctkeeper, ctkeeper_path, run};
 pub use ctkeeper_lab::{Filling, HostValues, Namespace, ensure_harmless, fill, filled};
 pub use doctor::{Report, doctor, report_of};
-pub use harness::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main};
+pub use harness::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main, named_trial};
 pub use matrix::Matrix;
