@@ -4,6 +4,13 @@
 //! -> Result<u64, Failure>`: the number is conntrack's counter, which [`summary`] prints where a
 //! command stands alone; with `-R` nobody asks for it.
 
+mod count;
+mod events;
+mod list;
+mod statistics;
+
+use ctkeeper_flow::Expectation;
+
 use crate::failure::{Failure, say};
 use crate::invocation::{Command, Invocation, Table};
 use crate::{Streams, help};
@@ -11,6 +18,10 @@ use crate::{Streams, help};
 /// Runs a command, without its summary.
 pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Failure> {
     match &invocation.command {
+        Command::List => return list::run(invocation, streams),
+        Command::Events => return events::run(invocation, streams),
+        Command::Count => return count::run(invocation, streams),
+        Command::Statistics => return statistics::run(invocation, streams),
         Command::Version => streams.out.write_all(help::VERSION)?,
         _ => return Err(Failure::problem("this command is not built yet")),
     }
@@ -32,6 +43,11 @@ pub(crate) fn summary(
     let may_be_nothing =
         matches!(invocation.command, Command::List | Command::Add | Command::Events);
     if count == 0 && !may_be_nothing { Err(Failure::Nothing) } else { Ok(()) }
+}
+
+/// Whether an expectation is of the family asked for.
+fn is_of_family(invocation: &Invocation, expectation: &Expectation) -> bool {
+    invocation.family.is_none_or(|family| expectation.expected.family() == family)
 }
 
 fn summary_text(command: &Command, table: Table) -> Option<&'static str> {

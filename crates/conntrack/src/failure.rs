@@ -49,6 +49,11 @@ impl Failure {
         })
     }
 
+    /// The kernel's refusal by its error number alone.
+    pub fn errno(errno: Errno, command: &Command, table: Table) -> Self {
+        Self::Operation(errno_text(errno, command, table))
+    }
+
     /// The exit code.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -41,6 +41,12 @@ impl LabelMap {
         map
     }
 
+    /// The bits that connections have, and their names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (u8, &str)> {
+        let bits = self.0.iter().filter(|(bit, _)| *bit < 128);
+        bits.map(|(bit, name)| (*bit as u8, name.as_str()))
+    }
+
     /// The bit of a name.
     pub(crate) fn bit(&self, name: &[u8]) -> Option<u8> {
         let (bit, _) = self.0.iter().find(|(_, known)| known.as_bytes() == name)?;

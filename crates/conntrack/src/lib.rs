@@ -9,6 +9,10 @@ mod failure;
 mod help;
 pub mod invocation;
 mod labels;
+mod local_time;
+mod matching;
+mod output;
+mod programs;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;

@@ -56,7 +56,7 @@ pub(super) fn bits<'a>(
     warnings: &mut Vec<String>,
 ) -> Result<(), Bad<'a>> {
     for_each(text, |rest, word| {
-        *bits |= lookup(word, words, warnings).ok_or_else(|| Bad(rest))?;
+        *bits |= lookup(word, words, warnings).ok_or(Bad(rest))?;
         Ok(())
     })
 }
@@ -75,7 +75,7 @@ pub(super) fn statuses<'a>(
         } else if rest.starts_with(b"UNREPLIED") {
             *mask |= Status::SEEN_REPLY.0;
         } else {
-            *set |= lookup(word, STATUSES, warnings).ok_or_else(|| Bad(rest))?;
+            *set |= lookup(word, STATUSES, warnings).ok_or(Bad(rest))?;
         }
         Ok(())
     })
