@@ -5,11 +5,17 @@
 //! command stands alone; with `-R` nobody asks for it.
 
 mod count;
+mod create;
+mod delete;
 mod events;
+mod flush;
+mod get;
 mod list;
 mod statistics;
+mod update;
 
 use ctkeeper_flow::Expectation;
+use ctkeeper_netlink::Error;
 
 use crate::failure::{Failure, say};
 use crate::invocation::{Command, Invocation, Table};
@@ -19,6 +25,11 @@ use crate::{Streams, help};
 pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Failure> {
     match &invocation.command {
         Command::List => return list::run(invocation, streams),
+        Command::Get => return get::run(invocation, streams),
+        Command::Create | Command::Add => return create::run(invocation, streams),
+        Command::Update => return update::run(invocation, streams),
+        Command::Delete => return delete::run(invocation, streams),
+        Command::Flush => return flush::run(invocation, streams),
         Command::Events => return events::run(invocation, streams),
         Command::Count => return count::run(invocation, streams),
         Command::Statistics => return statistics::run(invocation, streams),
@@ -28,8 +39,14 @@ pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<
     Ok(0)
 }
 
+/// The kernel's refusal of an invocation.
+pub(crate) fn refused(invocation: &Invocation, error: &Error) -> Failure {
+    Failure::operation(error, &invocation.command, invocation.table)
+}
+
 /// The line on standard error that ends a command, and the exit code that it implies: a command
-/// that was to change or delete something fails when there was nothing.
+/// that was to change or delete something fails when there was nothing. (`-D expect`, which shows
+/// none, deletes the one that it names or has failed before.)
 pub(crate) fn summary(
     invocation: &Invocation,
     count: u64,
@@ -40,8 +57,8 @@ pub(crate) fn summary(
     };
     // Like conntrack's, the exit code does not depend on whether anybody can read this.
     let _unread = say(streams.err, format!("{count} {what}").as_bytes());
-    let may_be_nothing =
-        matches!(invocation.command, Command::List | Command::Add | Command::Events);
+    let may_be_nothing = invocation.table == Table::Expect
+        || matches!(invocation.command, Command::List | Command::Add | Command::Events);
     if count == 0 && !may_be_nothing { Err(Failure::Nothing) } else { Ok(()) }
 }
 

@@ -13,6 +13,7 @@ mod local_time;
 mod matching;
 mod output;
 mod programs;
+mod request;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
