@@ -92,6 +92,11 @@ pub fn themes() -> Vec<Theme> {
     ]
 }
 
+/// All themes, with somebody who listens to the events of each.
+pub fn themes_with_listeners() -> Vec<Theme> {
+    themes().into_iter().map(listening).collect()
+}
+
 fn listening(mut theme: Theme) -> Theme {
     theme.ground.listens = true;
     theme

@@ -1,12 +1,12 @@
 //! One packet, one entry: the kernel's against the engine's.
 
-use ctkeeper_engine::{Changes, Class, Event, Outcome, Verdict};
+use ctkeeper_engine::{Class, Outcome, Verdict};
 use ctkeeper_flow::{Direction, Expectation, Flow, ProtocolState};
 
 use crate::addresses::translated;
 use crate::ground::{CLASSES, REPLY};
 use crate::sequence::{Side, Treatment};
-use crate::transcript::{Heard, HeardKind, Sent};
+use crate::transcript::Sent;
 use crate::wire::{self, Seen};
 
 /// What the engine says of a packet.
@@ -144,35 +144,6 @@ pub(crate) fn flows(theirs: &Flow, ours: &Flow) -> Result<(), String> {
     Err(format!("{}: {}", theirs.original, different.join("; ")))
 }
 
-/// Whether both tell the same of what a packet did to entries.
-pub(crate) fn events(theirs: &[&Heard], ours: &[Event]) -> Result<(), String> {
-    let theirs: Vec<_> = theirs.iter().map(|heard| event(heard.kind, &heard.flow, None)).collect();
-    let ours: Vec<_> = ours.iter().map(|e| event(kind_of(e), &e.flow, Some(e.changes))).collect();
-    if theirs == ours {
-        return Ok(());
-    }
-    Err(format!("events: kernel {theirs:?}, engine {ours:?}"))
-}
-
-const fn kind_of(event: &Event) -> HeardKind {
-    match event.changes {
-        changes if changes.contains(Changes::DESTROY) => HeardKind::Destroy,
-        changes if changes.contains(Changes::NEW) => HeardKind::New,
-        changes if changes.contains(Changes::RELATED) => HeardKind::New,
-        _ => HeardKind::Update,
-    }
-}
-
-/// An event in words. The state comes with those that say that it changed
-/// (`ctnetlink_conntrack_event`, Linux 6.12); what did, the engine knows.
-fn event(kind: HeardKind, flow: &Flow, changes: Option<Changes>) -> String {
-    let told = changes.is_none_or(|changes| changes.contains(Changes::PROTOCOL));
-    let is_end = kind == HeardKind::Destroy;
-    let state = if told && !is_end { flow.state.name() } else { None };
-    let mark = flow.mark.unwrap_or_default();
-    format!("{kind:?} {} {} {mark} {state:?}", flow.original, flow.status)
-}
-
 fn name_of(flow: &Flow) -> Option<&str> {
     flow.helper.as_ref().map(|helper| &*helper.name)
 }
@@ -186,7 +157,7 @@ pub(crate) fn expectation(expectation: &Expectation) -> String {
 }
 
 /// What the mask of TCP's flags says is for writers only.
-fn comparable(state: ProtocolState) -> ProtocolState {
+pub(crate) fn comparable(state: ProtocolState) -> ProtocolState {
     match state {
         ProtocolState::Tcp(mut tracking) => {
             if let Some((original, reply)) = &mut tracking.flags {

@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod campaign;
 mod compare;
 pub mod dice;
+mod events;
 mod foretold;
 pub mod generate;
 pub mod ground;

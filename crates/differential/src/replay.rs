@@ -11,6 +11,7 @@ use ctkeeper_flow::{Expectation, Statistic, Statistics, Tuple};
 
 use crate::addresses::Place;
 use crate::compare::{self, Key};
+use crate::events::{Ledger, Order};
 use crate::foretold;
 use crate::ground::{engine_rules, interface};
 use crate::transcript::{Event, Sent, Transcript, What};
@@ -135,6 +136,9 @@ struct Replay<'a> {
     /// How many packets the engine is given at once.
     at_once: usize,
     waiting: Vec<(Time, &'a Sent)>,
+    ledger: Ledger<'a>,
+    /// How events come of packets.
+    order: Order,
     rules: Rules,
     places: BTreeMap<Place, u32>,
     /// Steps that each sequence has played.
@@ -158,6 +162,7 @@ impl<'a> Replay<'a> {
         };
         // What was drawn can be foretold of one packet at a time.
         let translates = transcript.treatments.iter().any(|treatment| treatment.translates());
+        let pauses = transcript.played.iter().any(|(_, sequence)| sequence.pauses());
         let mut engine = Engine::new(config)?;
         engine.add_helper(Box::new(Ftp::default()));
         engine.add_namespace(transcript.settings.clone());
@@ -167,6 +172,8 @@ impl<'a> Replay<'a> {
             restores: manner.restores,
             at_once: if translates { 1 } else { manner.at_once },
             waiting: Vec::new(),
+            ledger: Ledger::default(),
+            order: if pauses { Order::EachConnection } else { Order::Whole },
             rules: engine_rules(&transcript.treatments),
             places,
             steps: vec![0; transcript.played.len()],
@@ -186,6 +193,12 @@ impl<'a> Replay<'a> {
             }
             What::Settings(settings) => self.set(settings.as_ref().clone()),
             What::Table(flows) => self.table(now, flows),
+            What::Heard(heard) => {
+                self.ledger.hear(heard);
+                self.engine.end_expired(now);
+                self.ledger.tell(self.engine.events());
+                self.settle(Order::EachConnection, None);
+            }
             What::Expectations(expectations) => self.expectations(now, expectations),
             What::Statistics(statistics) => self.statistics(statistics),
         }
@@ -207,9 +220,22 @@ impl<'a> Replay<'a> {
         for ((_, sent), outcome) in waiting.iter().zip(&outcomes) {
             self.outcome(sent, outcome);
         }
-        let heard: Vec<_> = waiting.iter().flat_map(|(_, sent)| &sent.heard).collect();
-        if let Err(text) = compare::events(&heard, &self.engine.events()) {
-            self.disagree(Some(first.sequence), text);
+        self.ledger.hear(waiting.iter().flat_map(|(_, sent)| &sent.heard));
+        self.ledger.tell(self.engine.events());
+        // Where time passes, the kernel's collector may have come first: with the next table both
+        // have ended the same.
+        if self.order == Order::Whole {
+            self.settle(Order::Whole, Some(first.sequence));
+        }
+    }
+
+    /// Compares the events that have gathered.
+    fn settle(&mut self, order: Order, sequence: Option<u32>) {
+        for (flow, text) in self.ledger.settle(order) {
+            match flow {
+                Some(flow) => self.disagree_about(&flow, text),
+                None => self.disagree(sequence, text),
+            }
         }
     }
 

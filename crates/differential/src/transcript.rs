@@ -52,6 +52,9 @@ pub enum What {
     Settings(Box<Settings>),
     /// This is the table, whole.
     Table(Vec<Flow>),
+    /// The table was listed, which takes the expired out of it, and these are the events since the
+    /// packet before.
+    Heard(Vec<Heard>),
     /// These are the expectations, all of them.
     Expectations(Vec<Expectation>),
     /// These are the statistics since the beginning.

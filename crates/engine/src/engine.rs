@@ -429,7 +429,10 @@ impl Engine {
     fn refuse(&mut self, tracked: Tracked, reason: Reason) -> Outcome {
         let entry = self.table.arena.entry(tracked.line);
         let namespace = entry.namespace;
-        if !entry.has(Status::CONFIRMED) {
+        if entry.has(Status::CONFIRMED) {
+            // Of several SCTP chunks the first may have changed something.
+            self.table.defer(tracked.line, tracked.changes);
+        } else {
             self.table.release(tracked.line);
         }
         self.invalid(namespace, reason)
@@ -517,8 +520,13 @@ impl Engine {
                     let event = if is_expected { Changes::RELATED } else { Changes::NEW };
                     tracked.changes.add(event);
                 }
-                Entered::ByReply => tracked.changes = Changes::default(),
-                Entered::Another(winner) => tracked.line = winner,
+                // Of its own changes it tells, but not that it is new.
+                Entered::ByReply => {}
+                Entered::Another(winner) => {
+                    // What the other one had to tell went with it.
+                    tracked.changes = Changes::default();
+                    tracked.line = winner;
+                }
                 Entered::No(reason) => {
                     self.met(reason);
                     return Outcome::dropped(tracked.class, reason);

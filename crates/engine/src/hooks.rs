@@ -119,7 +119,8 @@ impl Engine {
         let entry = self.table.arena.entry(tracked.line);
         let is_plain = entry.has(Status::CONFIRMED)
             && entry.flags & (flag::MASQUERADED | flag::HELPED) == 0
-            && tracked.class != Class::Related;
+            && tracked.class != Class::Related
+            && (walk.datagram.protocol != protocol::GRE || !entry.status().intersects(TRANSLATED));
         if is_plain && !rules.asks(Stage::Tracked) && !rules.asks(Stage::Filter) {
             return self.confirm(walk.now, tracked);
         }
@@ -302,8 +303,29 @@ impl Engine {
         if !entry.has(Status::CONFIRMED) {
             return self.bind_end(walk, tracked, end, rules);
         }
-        if end == End::Source && entry.flags & flag::MASQUERADED != 0 {
-            return self.leaves_as_before(walk, tracked);
+        let is_masqueraded = entry.flags & flag::MASQUERADED != 0;
+        if end == End::Source && is_masqueraded {
+            self.leaves_as_before(walk, tracked)?;
+        }
+        if walk.datagram.protocol == protocol::GRE
+            && rules.uses_nat(walk.packet.namespace, walk.datagram.family)
+        {
+            return self.known_tunnel(walk, tracked, end);
+        }
+        Ok(())
+    }
+
+    /// GRE is the one protocol where a packet that has been tracked may be impossible to translate,
+    /// and so be dropped on its way (`gre_manip_pkt`, `nf_nat_proto.c`, Linux 6.12).
+    #[cold]
+    fn known_tunnel(&self, walk: &Walk<'_>, tracked: Tracked, end: End) -> Result<(), Stopped> {
+        let changing = match tracked.direction {
+            Direction::Original => end,
+            Direction::Reply => end.other(),
+        };
+        let entry = self.table.arena.entry(tracked.line);
+        if entry.has(translated(changing)) && !can_translate(walk.datagram, end) {
+            return Err(Stopped(Reason::Untranslatable));
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Place {
 pub(crate) enum Entered {
     /// It is in.
     Yes,
-    /// It is in by its reply tuple only, and no event tells of it.
+    /// It is in by its reply tuple only, and no event tells that it is new.
     ByReply,
     /// Another is there for its packet; this one is free.
     Another(u32),

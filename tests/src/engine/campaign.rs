@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ctkeeper_differential::campaign::{Theme, themes};
+use anyhow::ensure;
+use ctkeeper_differential::campaign::{Theme, themes, themes_with_listeners};
 use ctkeeper_differential::dice::Dice;
 use ctkeeper_differential::replay::{Manner, Report, replay};
 use ctkeeper_differential::sequence::Sequence;
@@ -27,6 +28,8 @@ pub struct Plan {
     pub only: Option<String>,
     /// Number of the first probe of each table of states.
     pub first: u64,
+    /// Whether somebody listens to the events of every theme.
+    pub listens: bool,
 }
 
 /// A disagreement that has shown itself again when its sequence was played alone.
@@ -65,7 +68,7 @@ impl Plan {
     pub fn run(&self) -> anyhow::Result<Campaign> {
         let mut campaign = Campaign::default();
         let mut dice = Dice::new(self.seed);
-        for theme in themes() {
+        for theme in self.themes() {
             let mut own = dice.split();
             let wanted = |only: &String| theme.name.contains(only.as_str());
             if self.only.as_ref().is_none_or(wanted) {
@@ -90,11 +93,15 @@ impl Plan {
         }
     }
 
+    fn themes(&self) -> Vec<Theme> {
+        if self.listens { themes_with_listeners() } else { themes() }
+    }
+
     /// Plays it and returns what the kernel has made of it, without asking the engine.
     pub fn record(&self) -> anyhow::Result<Vec<Transcript>> {
         let mut dice = Dice::new(self.seed);
         let mut transcripts = Vec::new();
-        for theme in themes() {
+        for theme in self.themes() {
             let count = (self.sequences * theme.share).div_ceil(100);
             let sequences = theme.sequences(count, self.first, &mut dice.split());
             let mut router = Router::create(&theme.ground)?;
@@ -242,6 +249,36 @@ pub fn alone(router: &mut Router, sequence: &Sequence) -> anyhow::Result<Option<
     let transcript = router.play(std::slice::from_ref(sequence), Detail::Packets)?;
     let report = compare(&transcript, &[ALWAYS.as_slice(), &IN_TURN].concat())?;
     Ok(disagreements(&transcript, &report).into_iter().map(|(_, text)| text).next())
+}
+
+impl Campaign {
+    /// An error that says what was disagreed about: short, for it comes last, and the end of a
+    /// failed test's output is what is kept of it. The steps stand in what the campaign prints.
+    pub fn verdict(&self) -> anyhow::Result<()> {
+        let told = self.found.iter().take(TOLD).map(Found::brief).collect::<Vec<_>>();
+        let (count, release) = (self.found.len(), &self.release);
+        ensure!(told.is_empty(), "{count} disagreements on {release}:\n{}", told.join("\n"));
+        Ok(())
+    }
+}
+
+/// Disagreements that an error tells.
+const TOLD: usize = 4;
+/// How many characters of each it tells at most.
+const BRIEF: usize = 1200;
+
+impl Found {
+    /// The disagreement and its case, in two lines.
+    fn brief(&self) -> String {
+        let cut = |text: &str| text.chars().take(BRIEF).collect::<String>();
+        let Sequence { name, family, treatment, steps } = &self.sequence;
+        let case = serde_json::to_string(&self.sequence).unwrap_or_default();
+        let (theme, text, count) = (self.theme, cut(&self.text), steps.len());
+        format!(
+            "{theme}: {name} ({family}, {treatment:?}, {count} steps): {text}\n  {}",
+            cut(&case)
+        )
+    }
 }
 
 impl fmt::Display for Found {

@@ -210,6 +210,10 @@ impl Recording<'_> {
     fn table(&mut self) -> anyhow::Result<()> {
         let (at, flows) = self.router.dump()?;
         self.note(at, What::Table(flows));
+        if self.router.events.is_some() {
+            let heard = self.router.heard()?;
+            self.note(at, What::Heard(heard));
+        }
         if self.router.ground.treatments.contains(&Treatment::Helped) {
             let at = Instant::now();
             let mut expected = Vec::new();

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         case("every_packet_tells_its_class", ground::every_packet_tells_its_class),
         case("kernel_and_engine_agree", agreement::kernel_and_engine_agree),
         case("what_they_once_disagreed_about", cases::what_they_once_disagreed_about),
+        case("events_are_the_kernels", agreement::events_are_the_kernels),
         case("every_mutant_is_caught", mutants::every_mutant_is_caught),
     ])
 }

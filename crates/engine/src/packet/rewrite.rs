@@ -24,8 +24,8 @@ pub fn translate(bytes: &mut [u8], end: End, target: &Tuple) -> Result<(), Reaso
     place.change(packet, end, target).ok_or(Reason::Untranslatable)
 }
 
-/// Whether [`translate`] can change the layer 4 header of a packet at one end. The kernel drops the
-/// first packet of a connection where it cannot, before the connection comes into the table
+/// Whether [`translate`] can change the layer 4 header of a packet at one end. The kernel drops it
+/// where it cannot, and if it is the first one, its connection comes not into the table
 /// (`nf_nat_manip_pkt`).
 pub(crate) fn can_translate(datagram: &Datagram<'_>, end: End) -> bool {
     let mut head = [0; 64];
