@@ -17,6 +17,8 @@ use crate::attribute::{
 };
 use crate::wire::{Attribute, Attributes, Malformed};
 
+mod layout;
+
 type Result<T> = std::result::Result<T, Malformed>;
 
 /// Reads an entry into `flow`, whose earlier contents are dropped. After an error `flow` holds
@@ -124,7 +126,21 @@ pub(crate) fn tuple(container: &Attribute<'_>) -> Result<Tuple> {
 
 /// Reads a tuple into `value`. (Returning it would cost a third more: values of this size are
 /// copied by loads wider than the stores that made them.)
+#[inline]
 fn tuple_of(
+    container: &Attribute<'_>,
+    value: &mut Tuple,
+    zone: &mut Zone,
+    direction: ZoneDirection,
+) -> Result<()> {
+    if layout::tuple(container.value, value) {
+        return Ok(());
+    }
+    walk_tuple(container, value, zone, direction)
+}
+
+/// A tuple whose parts may stand in any order, and some be missing.
+fn walk_tuple(
     container: &Attribute<'_>,
     value: &mut Tuple,
     zone: &mut Zone,
@@ -205,7 +221,15 @@ fn layer4_of(container: &Attribute<'_>, value: &mut Tuple) -> Result<()> {
     Ok(())
 }
 
+#[inline]
 fn state(container: &Attribute<'_>) -> Result<ProtocolState> {
+    match layout::tcp(container.value) {
+        Some(tcp) => Ok(ProtocolState::Tcp(tcp)),
+        None => walk_state(container),
+    }
+}
+
+fn walk_state(container: &Attribute<'_>) -> Result<ProtocolState> {
     let mut state = ProtocolState::None;
     for attribute in container.nested() {
         let attribute = attribute?;

@@ -60,7 +60,9 @@ fn entries(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Fa
                 return;
             }
             shown += 1;
-            printer.event(event.flow, event.kind, programs.tail(event.port));
+            // Later releases leave it away where it would break the document.
+            let port = if invocation.output.xml { 0 } else { event.port };
+            printer.event(event.flow, event.kind, programs.tail(port));
             written = printer.pass(streams.out);
         });
         written?;

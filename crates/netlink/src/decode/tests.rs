@@ -270,6 +270,18 @@ fn any_flow() -> impl Strategy<Value = Flow> {
     )
 }
 
+/// The kernel's bytes have the layout that is looked for.
+#[test]
+fn a_glance_is_enough_for_the_kernels_tcp() {
+    let bytes = bytes(TCP);
+    let message = Messages(&bytes).next().unwrap().unwrap();
+    let values: Vec<_> =
+        message.attributes().unwrap().map(|attribute| attribute.unwrap().value).collect();
+    let tuples = values.iter().filter(|value| layout::tuple(value, &mut Tuple::default()));
+    assert_eq!(tuples.count(), 2);
+    assert_eq!(values.iter().filter_map(|value| layout::tcp(value)).count(), 1);
+}
+
 proptest! {
     #[test]
     fn what_is_written_for_a_new_entry_reads_back(written in any_flow()) {
@@ -278,6 +290,37 @@ proptest! {
         encode::creation(&mut builder, &written);
         prop_assert!(builder.end());
         prop_assert_eq!(decoded(builder.bytes()), Ok(written));
+    }
+
+    /// What is read at one glance is what a walk finds, however the bytes were changed.
+    #[test]
+    fn a_glance_sees_what_a_walk_finds(
+        written in any_flow(),
+        change in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        let mut builder = Builder::default();
+        builder.begin(256, 0, 1, written.family().number());
+        encode::creation(&mut builder, &written);
+        prop_assert!(builder.end());
+        let mut bytes = builder.bytes().to_vec();
+        if let Some((place, value)) = change {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        let message = Messages(&bytes).next().and_then(std::result::Result::ok);
+        let attributes = message.and_then(|message| message.attributes().ok());
+        for attribute in attributes.into_iter().flatten().map_while(std::result::Result::ok) {
+            let mut seen = Tuple::default();
+            if layout::tuple(attribute.value, &mut seen) {
+                let (mut found, mut zone) = (Tuple::default(), Zone::default());
+                let direction = ZoneDirection::Original;
+                prop_assert_eq!(walk_tuple(&attribute, &mut found, &mut zone, direction), Ok(()));
+                prop_assert_eq!((seen, zone), (found, Zone::default()));
+            }
+            if let Some(seen) = layout::tcp(attribute.value) {
+                prop_assert_eq!(walk_state(&attribute), Ok(ProtocolState::Tcp(seen)));
+            }
+        }
     }
 
     #[test]
