@@ -18,11 +18,12 @@ use ctkeeper_flow::Expectation;
 use ctkeeper_netlink::Error;
 
 use crate::failure::{Failure, say};
-use crate::invocation::{Command, Invocation, Table};
+use crate::invocation::{Command, Invocation, Options, Table};
 use crate::{Streams, help};
 
 /// Runs a command, without its summary.
 pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Failure> {
+    check_filters(invocation)?;
     match &invocation.command {
         Command::List => return list::run(invocation, streams),
         Command::Get => return get::run(invocation, streams),
@@ -42,6 +43,34 @@ pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<
 /// The kernel's refusal of an invocation.
 pub(crate) fn refused(invocation: &Invocation, error: &Error) -> Failure {
     Failure::operation(error, &invocation.command, invocation.table)
+}
+
+/// What conntrack finds wrong only when it begins with a command: by then it has carried out the
+/// lines before, where the command stands in a file of `-R`.
+pub fn check_filters(invocation: &Invocation) -> Result<(), Failure> {
+    const NEEDED: &[(Options, Options, &str)] = &[
+        (Options::MASK_SOURCE, Options::ORIGINAL_SOURCE, "Can't use --mask-src without --src"),
+        (
+            Options::MASK_DESTINATION,
+            Options::ORIGINAL_DESTINATION,
+            "Can't use --mask-dst without --dst",
+        ),
+    ];
+    let (Table::Conntrack, options) = (invocation.table, invocation.options) else {
+        return Ok(());
+    };
+    let lists = invocation.command == Command::List;
+    if lists && options.contains(Options::ZERO) && options.intersects(Options::COMPARED) {
+        return Err(Failure::usage("Can't use -z with filtering parameters"));
+    }
+    let filters = matches!(invocation.command, Command::Update | Command::Delete | Command::Events);
+    let lacking = NEEDED
+        .iter()
+        .find(|(mask, address, _)| options.contains(*mask) && !options.contains(*address));
+    match lacking {
+        Some((.., message)) if lists || filters => Err(Failure::usage(*message)),
+        _ => Ok(()),
+    }
 }
 
 /// The line on standard error that ends a command, and the exit code that it implies: a command

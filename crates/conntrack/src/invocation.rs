@@ -137,6 +137,24 @@ impl Options {
     /// `--reply-zone`.
     pub const REPLY_ZONE: Self = Self(1 << 28);
 
+    /// Those that make a command compare entries with the [`Template`]'s tuples, zones, id, status
+    /// and security mark; without any of them it looks at none of these.
+    pub const COMPARED: Self = Self(
+        Self::ORIGINAL_SOURCE.0
+            | Self::ORIGINAL_DESTINATION.0
+            | Self::REPLY_SOURCE.0
+            | Self::REPLY_DESTINATION.0
+            | Self::PROTOCOL.0
+            | Self::MARK.0
+            | Self::SECURITY_MARK.0
+            | Self::STATUS.0
+            | Self::ID.0
+            | Self::ZONE.0
+            | Self::LABEL.0
+            | Self::ORIGINAL_ZONE.0
+            | Self::REPLY_ZONE.0,
+    );
+
     /// Whether all of these were given.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

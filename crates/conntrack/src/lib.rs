@@ -19,6 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 pub use arguments::{Refused, parse};
+pub use commands::check_filters;
 pub use failure::Failure;
 pub use invocation::{Command, Invocation, Table};
 
