@@ -13,6 +13,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::fix::FixArgs;
 use crate::commands::generate::GenerateArgs;
+use crate::commands::get::GetArgs;
 use crate::commands::lab::LabArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::stats::StatsArgs;
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// The table's entries: all, or those that a filter means
     List(ListArgs),
+    /// One entry, by its tuple
+    Get(GetArgs),
     /// How many entries there are, or match a filter
     Count(CountArgs),
     /// The kernel's counters, per CPU

@@ -15,6 +15,7 @@ mod display;
 mod error;
 mod keyword;
 mod lexer;
+mod naming;
 mod necessary;
 mod parser;
 mod ranges;
@@ -22,6 +23,7 @@ mod suggestion;
 mod term;
 
 pub use error::FilterError;
+pub use naming::{Naming, NamingError};
 pub use necessary::{Necessary, NecessaryTuple};
 
 use crate::Flow;

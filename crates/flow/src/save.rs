@@ -8,6 +8,15 @@
 //! It carries neither mark nor labels, helper or master. A translated address stands as `-g` (the
 //! destination) or `-n` (the source) where `-r` or `-q` stood. SCTP's verification tags stand with
 //! their bytes in network order, which conntrack turns back when it reads them.
+//!
+//! [`write_whole`] carries what the plain form leaves out and `conntrack -R` still reads the line;
+//! [`parse`] reads both, and commands written by hand.
+
+mod parse;
+mod whole;
+
+pub use parse::parse;
+pub use whole::write_whole;
 
 use crate::digits::{push_address, push_number};
 use crate::{DccpRole, Flow, Layer4, Protocol, ProtocolState, SctpTracking, Status, ZoneDirection};
@@ -56,6 +65,12 @@ const STATUS: [(Status, &str); 4] = [
 /// Appends the command for `flow`, without a line end. Allocates only where `out` must grow.
 pub fn write(flow: &Flow, command: SaveCommand, out: &mut Vec<u8>) {
     push(out, command.option());
+    timeout_and_zone(flow, out);
+    addresses(flow, out);
+    protocol(flow, out);
+}
+
+fn timeout_and_zone(flow: &Flow, out: &mut Vec<u8>) {
     if let Some(timeout) = flow.timeout {
         number(out, " -t ", timeout);
     }
@@ -68,8 +83,6 @@ pub fn write(flow: &Flow, command: SaveCommand, out: &mut Vec<u8>) {
         };
         number(out, option, flow.zone.id);
     }
-    addresses(flow, out);
-    protocol(flow, out);
 }
 
 fn status(status: Status, out: &mut Vec<u8>) {

@@ -17,6 +17,7 @@ mod parse;
 mod write;
 
 pub use parse::{TextError, TextLine, parse, parse_line};
+pub(crate) use parse::{translation, unescape};
 pub(crate) use write::free_byte;
 pub use write::{TextOptions, write, write_expectation, write_expectation_stamp, write_stamp};
 

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 mod filter;
 pub(crate) mod fix;
 pub(crate) mod generate;
+pub(crate) mod get;
 pub(crate) mod lab;
 pub(crate) mod list;
 mod namespaces;
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &cli.global),
         Command::List(args) => list::run(&args, &cli.global),
+        Command::Get(args) => get::run(&args, &cli.global),
         Command::Count(args) => count::run(&args, &cli.global),
         Command::Stats(args) => stats::run(&args, &cli.global),
         Command::Watch(args) => watch::run(&args, &cli.global),

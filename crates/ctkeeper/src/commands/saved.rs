@@ -1,5 +1,5 @@
-//! Lists that were saved to a file: text as `conntrack -L` or `/proc/net/nf_conntrack` has it, or
-//! JSON lines.
+//! Lists that were saved to a file: text as `conntrack -L` or `/proc/net/nf_conntrack` has it, JSON
+//! lines, or commands as `conntrack -L -o save` and `ctkeeper save` have them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use ctkeeper_flow::{Flow, json, text, units};
+use ctkeeper_flow::{Flow, json, save, text, units};
 
 use crate::cli::Global;
 use crate::exit::UsageError;
@@ -21,8 +21,8 @@ const NAMED: u64 = 10;
 /// Where entries come from, if not from the kernel.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FromArgs {
-    /// Read a saved list instead: lines of `conntrack -L`, of /proc/net/nf_conntrack, or JSON;
-    /// `-` is standard input
+    /// Read a saved list instead: lines of `conntrack -L` (text or `-o save`), of
+    /// /proc/net/nf_conntrack, or JSON; `-` is standard input
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 }
@@ -71,7 +71,7 @@ impl SavedList {
         while self.next_line(&mut line)? {
             number += 1;
             let text = String::from_utf8_lossy(&line);
-            if text.trim().is_empty() || is_closing_line(&text) || is_command(&text) {
+            if says_nothing(&text) {
                 continue;
             }
             match read(&text) {
@@ -107,6 +107,12 @@ impl SavedList {
     }
 }
 
+/// Whether a line is none of the list's entries, and nothing wrong either.
+pub(super) fn says_nothing(line: &str) -> bool {
+    let text = line.trim();
+    text.is_empty() || text.starts_with('#') || is_closing_line(line) || is_command(line)
+}
+
 /// What conntrack-tools write to standard error when they have listed. In a file that took both
 /// streams it comes first, since only standard output is buffered.
 fn is_closing_line(line: &str) -> bool {
@@ -120,8 +126,13 @@ fn is_command(line: &str) -> bool {
         .any(|command| line.contains(command))
 }
 
-fn read(line: &str) -> anyhow::Result<(Flow, Option<String>)> {
-    if line.trim_start().starts_with('{') {
+/// Reads a line in any of the forms, with the namespace that it names.
+pub(super) fn read(line: &str) -> anyhow::Result<(Flow, Option<String>)> {
+    let start = line.trim_start();
+    if start.starts_with('-') || start.starts_with("conntrack -") {
+        return Ok((save::parse(line.trim_end())?, None));
+    }
+    if start.starts_with('{') {
         let line = json::parse_line(line)?;
         return Ok((line.flow, line.namespace));
     }

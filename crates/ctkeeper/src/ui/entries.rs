@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use ctkeeper_flow::{EventKind, Flow, Layer4, Status, Tuple, json, text, units};
+use ctkeeper_flow::save::{self, SaveCommand};
+use ctkeeper_flow::{EventKind, Flow, Layer4, Status, Tuple, json, text, units, xml};
 
 use super::table::{Cell, Column, Table};
 use super::{Output, Screen, printable};
@@ -20,6 +21,10 @@ pub(crate) enum Format {
     Text,
     /// One JSON object a line (docs/json.md)
     Json,
+    /// XML as `conntrack -L -o xml` prints it
+    Xml,
+    /// Commands for `conntrack -R`, as `conntrack -L -o save` prints them
+    Save,
 }
 
 impl Format {
@@ -30,7 +35,9 @@ impl Format {
         screen: &Screen,
     ) -> Result<Self, UsageError> {
         match asked {
-            Some(Self::Columns | Self::Text) if json => Err(UsageError::two_formats()),
+            Some(Self::Columns | Self::Text | Self::Xml | Self::Save) if json => {
+                Err(UsageError::two_formats())
+            }
             Some(format) => Ok(format),
             None if json => Ok(Self::Json),
             None if screen.is_terminal() => Ok(Self::Columns),
@@ -59,6 +66,10 @@ pub(crate) struct EntryWriter {
     table: Table,
     /// Seconds since the epoch.
     now: u64,
+    /// Whether XML's root element is open.
+    is_open: bool,
+    /// Whose entries are being written, in the forms that have no field for it.
+    namespace: Option<String>,
 }
 
 impl EntryWriter {
@@ -66,7 +77,9 @@ impl EntryWriter {
         let columns = columns(extras);
         let table =
             if extras.events { Table::live(screen, columns) } else { Table::new(screen, columns) };
-        Self { format, extras, out: Output::new(), table, now: seconds_since_epoch() }
+        let (is_open, namespace) = (false, None);
+        let now = seconds_since_epoch();
+        Self { format, extras, out: Output::new(), table, now, is_open, namespace }
     }
 
     /// Writes an entry, with its event if it is one's.
@@ -89,6 +102,16 @@ impl EntryWriter {
                 let options = json::JsonOptions { event, namespace };
                 self.out.line(|out| json::write(flow, &options, out))?
             }
+            Format::Xml => {
+                self.xml_head(namespace)?;
+                let options = xml::XmlOptions { event, now: self.now, ..Default::default() };
+                self.out.line(|out| xml::write(flow, &options, out))?
+            }
+            Format::Save => {
+                self.save_head(namespace)?;
+                let command = event.map_or_else(SaveCommand::default, Into::into);
+                self.out.line(|out| save::write(flow, command, out))?
+            }
             Format::Columns => {
                 let cells = cells(flow, namespace, event, self.extras, self.now);
                 self.table.row(&mut self.out, cells)?;
@@ -101,6 +124,36 @@ impl EntryWriter {
         Ok(())
     }
 
+    /// Opens the root element; says whose entries follow where there are several namespaces.
+    fn xml_head(&mut self, namespace: Option<&str>) -> io::Result<()> {
+        if !self.is_open {
+            self.is_open = true;
+            write!(self.out, "{}<conntrack>\n", xml::DECLARATION)?;
+        }
+        match self.change_of(namespace) {
+            // Two hyphens would end the comment.
+            Some(name) => {
+                let name = name.replace("--", "-\\x2d");
+                writeln!(self.out, "<!-- namespace {name} -->")
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn save_head(&mut self, namespace: Option<&str>) -> io::Result<()> {
+        match self.change_of(namespace) {
+            Some(name) => writeln!(self.out, "# namespace {name}"),
+            None => Ok(()),
+        }
+    }
+
+    /// The namespace, fit to be shown, if it is another than the last entry's.
+    fn change_of(&mut self, namespace: Option<&str>) -> Option<String> {
+        let changed = namespace.filter(|name| self.namespace.as_deref() != Some(name))?;
+        self.namespace = Some(changed.to_owned());
+        Some(printable(changed))
+    }
+
     /// Shows everything written so far, and takes the time anew.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.now = seconds_since_epoch();
@@ -110,6 +163,9 @@ impl EntryWriter {
     /// Shows the rest.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.table.finish(&mut self.out)?;
+        if std::mem::take(&mut self.is_open) {
+            self.out.write_all(b"</conntrack>\n")?;
+        }
         self.out.flush()
     }
 }

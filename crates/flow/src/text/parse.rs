@@ -400,7 +400,7 @@ fn gre_key(words: &Words<'_>, word: Word<'_>, value: &str) -> Result<u16, TextEr
 }
 
 /// The translation bits that the two tuples imply.
-fn translation(original: &Tuple, reply: &Tuple) -> Status {
+pub(crate) fn translation(original: &Tuple, reply: &Tuple) -> Status {
     let Some(plain) = original.inverted() else {
         return Status::default();
     };
@@ -417,7 +417,7 @@ fn translation(original: &Tuple, reply: &Tuple) -> Status {
 }
 
 /// Undoes the writer's `\xNN`; anything else stays as it is.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
