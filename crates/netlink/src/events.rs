@@ -233,6 +233,8 @@ struct Subscription {
     capacity: usize,
     gathering: Duration,
     drops: u32,
+    /// Whether the kernel may still report losses that have been counted.
+    is_report_due: bool,
     buffer: Vec<u8>,
     slot: usize,
     received: Vec<Received>,
@@ -257,6 +259,7 @@ impl Subscription {
             capacity,
             gathering: GATHERING,
             drops: 0,
+            is_report_due: false,
             buffer: vec![0; DATAGRAMS * DATAGRAM],
             slot: DATAGRAM,
             received: Vec::with_capacity(DATAGRAMS),
@@ -327,12 +330,16 @@ impl Subscription {
     }
 
     /// Losses since the last call, by the socket's own counter.
+    ///
+    /// The report of an overrun may come with the next call, when its losses are counted already.
     fn account(&mut self, reading: &mut Reading, was_overrun: bool) {
         match sys::socket_drops(self.socket.fd.as_fd()) {
             Ok(drops) => {
                 reading.lost = u64::from(drops.wrapping_sub(self.drops));
                 self.drops = drops;
-                reading.lost_uncounted = was_overrun && reading.lost == 0;
+                let has_lost = reading.lost > 0;
+                reading.lost_uncounted = was_overrun && !has_lost && !self.is_report_due;
+                self.is_report_due = has_lost || (self.is_report_due && !was_overrun);
             }
             Err(_) => reading.lost_uncounted = was_overrun,
         }
