@@ -77,7 +77,6 @@ impl<'i> Matcher<'i> {
     }
 
     /// Whether `-U` means this entry: what it is to set is no condition.
-    #[allow(dead_code, reason = "-U, which asks for it, is on its way")]
     pub(crate) fn matches_for_update(&self, flow: &Flow) -> bool {
         let template = &self.invocation.template;
         self.family(flow)
@@ -146,10 +145,17 @@ impl<'i> Matcher<'i> {
         (mask != Status::default()).then_some((value, mask))
     }
 
-    /// `-u`: the bits that count and their values.
+    /// `-u`: the values of the bits that count, and which these are.
+    ///
+    /// With `-L` 1.4.7 has the kernel hold the bits wanted against those that must be clear, which no
+    /// entry meets. Other commands of it pay no heed to bits that must be clear, and `-D` would
+    /// delete what was to be spared: here they count.
     fn status(&self) -> Option<(Status, Status)> {
         let Template { status, status_mask, .. } = self.invocation.template;
-        status.map(|value| (value, status_mask))
+        status.map(|value| match self.invocation.command {
+            Command::List => (value, status_mask),
+            _ => (value, status_mask | value),
+        })
     }
 
     fn kernel_tuple(&self) -> DumpFilter {
@@ -229,13 +235,8 @@ impl<'i> Matcher<'i> {
             && self.tuples(flow)
     }
 
-    /// With `-L` the kernel compares all bits that count at once, so that bits wanted together with
-    /// others not wanted are never met.
     fn status_bits(&self, flow: &Flow) -> bool {
-        self.status().is_none_or(|(value, mask)| match self.invocation.command {
-            Command::List => flow.status & mask == value,
-            _ => flow.status.contains(value) && flow.status & mask & !value == Status::default(),
-        })
+        self.status().is_none_or(|(value, mask)| flow.status & mask == value)
     }
 
     fn state(&self, flow: &Flow) -> bool {

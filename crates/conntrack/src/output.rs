@@ -21,7 +21,6 @@ const LINE: usize = 4 * 1024;
 const LABELS: Options = Options(Options::LABEL.0 | Options::LABEL_ADD.0 | Options::LABEL_DELETE.0);
 
 /// What entries are printed for; conntrack's commands print them differently.
-#[allow(dead_code, reason = "-D and -U, which need theirs, are on their way")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// `-L`, `-G`: what there is.

@@ -86,7 +86,7 @@ fn status_bits_that_must_be_clear() {
     assert!(!meets(Command::List, &asked(assured, assured)));
     assert!(meets(Command::List, &asked(none, assured)));
     assert!(!meets(Command::List, &asked(none, seen)));
-    // The kernel holds what is wanted against the bits that must be clear.
+    // With -L bits wanted are held against those that must be clear.
     assert!(!meets(Command::List, &asked(seen, assured)));
     assert!(meets(Command::Events, &asked(seen, assured)));
     assert!(meets(Command::Delete, &asked(none, assured)));
@@ -304,7 +304,10 @@ proptest! {
 
     /// What the kernel is asked for leaves nothing out that is meant, and brings nothing twice.
     #[test]
-    fn the_kernel_delivers_what_is_meant(flow in any_flow(), asked in any_template(), v6: bool) {
+    fn the_kernel_delivers_what_is_meant(
+        flow in any_flow(), asked in any_template(), v6: bool, lists: bool,
+    ) {
+        let command = if lists { Command::List } else { Command::Delete };
         let (options, template) = asked;
         let address = template.original.source.or(template.original.destination);
         let family = match address {
@@ -312,7 +315,7 @@ proptest! {
             Some(IpAddr::V6(_)) => Some(Family::Ipv6),
             None => v6.then_some(Family::Ipv6),
         };
-        let asked = Invocation { family, ..invocation(Command::List, options, template) };
+        let asked = Invocation { family, ..invocation(command, options, template) };
         let matcher = Matcher::new(&asked).unwrap();
         let filters = matcher.kernel_filters();
         let delivered = filters.iter().filter(|filter| filter.matches(&flow)).count();
