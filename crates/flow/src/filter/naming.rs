@@ -197,9 +197,13 @@ fn missing(what: &str) -> NamingError {
 }
 
 fn address(text: &str) -> Result<IpAddr, NamingError> {
-    text.parse().map_err(|_| match text.contains('/') {
-        true => wrong(text, "is a network: a tuple has single addresses (`list` takes networks)"),
-        false => wrong(text, "is no address"),
+    text.parse().map_err(|_| {
+        let cause = if text.contains('/') {
+            "is a network: a tuple has single addresses (`list` takes networks)"
+        } else {
+            "is no address"
+        };
+        wrong(text, cause)
     })
 }
 
