@@ -94,12 +94,18 @@ impl<'i> Matcher<'i> {
     pub(crate) fn kernel_filters(&self) -> Vec<DumpFilter> {
         let bits = self.kernel_bits();
         let tuple = self.kernel_tuple();
+        if self.invocation.family.is_some() || tuple == DumpFilter::ALL {
+            return vec![self.kernel_filter()];
+        }
+        [Family::Ipv4, Family::Ipv6].map(|family| joined(bits, tuple, Some(family))).to_vec()
+    }
+
+    /// What of this the kernel may check in one dump, which keeps the table's order.
+    pub(crate) fn kernel_filter(&self) -> DumpFilter {
+        let bits = self.kernel_bits();
         match self.invocation.family {
-            None if tuple == DumpFilter::ALL => vec![bits],
-            None => [Family::Ipv4, Family::Ipv6]
-                .map(|family| joined(bits, tuple, Some(family)))
-                .to_vec(),
-            family => vec![joined(bits, tuple, family)],
+            None => bits,
+            family => joined(bits, self.kernel_tuple(), family),
         }
     }
 

@@ -34,24 +34,19 @@ pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<
         condemned: Vec::with_capacity(BATCH),
         count: 0,
     };
-    for filter in matcher.kernel_filters() {
-        let mut outcome = Ok(());
-        let dump = reader.dump(&filter, |flow| {
-            if !matcher.matches(flow) {
-                return ControlFlow::Continue(());
-            }
-            outcome = deletion.condemn(flow, streams);
-            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        outcome?;
-        if let Err(error) = dump {
-            deletion.execute(streams)?;
-            deletion.printer.pass_all(streams.out)?;
-            return Err(refused(invocation, &error));
+    let mut outcome = Ok(());
+    let dump = reader.dump(&matcher.kernel_filter(), |flow| {
+        if !matcher.matches(flow) {
+            return ControlFlow::Continue(());
         }
-    }
-    deletion.execute(streams)?;
+        outcome = deletion.condemn(flow, streams);
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    // A dump that fails half-way has condemned entries too.
+    let rest = outcome.and_then(|()| deletion.execute(streams));
     deletion.printer.pass_all(streams.out)?;
+    rest?;
+    dump.map_err(|error| refused(invocation, &error))?;
     Ok(deletion.count)
 }
 
@@ -82,7 +77,11 @@ impl Deletion<'_> {
             }
             ControlFlow::Continue(())
         });
-        let failure = outcome.err().or(failure).map(|error| refused(self.invocation, &error));
+        if let Err(error) = outcome {
+            // Nobody knows how far it came.
+            self.condemned.clear();
+            return Err(refused(self.invocation, &error));
+        }
         let mut spared = spared.into_iter().peekable();
         for (index, flow) in self.condemned.drain(..).enumerate() {
             if spared.next_if_eq(&index).is_none() {
@@ -90,13 +89,8 @@ impl Deletion<'_> {
                 self.count += 1;
             }
         }
-        match failure {
-            Some(failure) => {
-                self.printer.pass_all(streams.out)?;
-                Err(failure)
-            }
-            None => Ok(self.printer.pass(streams.out)?),
-        }
+        self.printer.pass(streams.out)?;
+        failure.map_or(Ok(()), |error| Err(refused(self.invocation, &error)))
     }
 }
 

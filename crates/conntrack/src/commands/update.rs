@@ -13,6 +13,8 @@ use crate::matching::Matcher;
 use crate::output::{Printer, Purpose};
 use crate::request::{self, state_number};
 
+const ENOENT: Errno = Errno(libc::ENOENT);
+
 /// Changes each entry that is not as it should be and shows it as it is then; returns how many.
 pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Failure> {
     let matcher = Matcher::new(invocation)?;
@@ -52,11 +54,19 @@ struct Update<'i> {
 impl Update<'_> {
     fn entry(&mut self, flow: &Flow, streams: &mut Streams<'_>) -> Result<(), Failure> {
         let Some(change) = change(self.invocation, flow) else { return Ok(()) };
-        if let Err(error) = self.table.request_entry(Verb::Update, &change) {
-            if error.errno() == Some(Errno(libc::ENOENT)) {
-                return Ok(());
-            }
-            self.complain(&error, streams);
+        if flow.zone.id_in(Direction::Original) != 0 {
+            // Named by its tuple alone it would not be found, and another of the same tuple might.
+            self.complain(ENOENT, streams);
+            return Ok(());
+        }
+        match self.table.request_entry(Verb::Update, &change) {
+            Ok(()) => {}
+            // It has gone meanwhile.
+            Err(error) if error.errno() == Some(ENOENT) => return Ok(()),
+            Err(error) => match error.errno() {
+                Some(errno) => self.complain(errno, streams),
+                None => return Err(refused(self.invocation, &error)),
+            },
         }
         // What the kernel refused to change is shown, and counted, all the same.
         let tuple = EntryRequest { original: flow.original, ..EntryRequest::default() };
@@ -66,30 +76,22 @@ impl Update<'_> {
                 self.count += 1;
                 Ok(self.printer.pass(streams.out)?)
             }
-            Err(error) if error.errno() == Some(Errno(libc::ENOENT)) => Ok(()),
+            Err(error) if error.errno() == Some(ENOENT) => Ok(()),
             Err(error) => Err(refused(self.invocation, &error)),
         }
     }
 
     /// Without the usual beginning, as in 1.4.7; the exit code does not depend on it.
-    fn complain(&self, error: &ctkeeper_netlink::Error, streams: &mut Streams<'_>) {
+    fn complain(&self, errno: Errno, streams: &mut Streams<'_>) {
         let Invocation { command, table, .. } = self.invocation;
-        let text = match error.errno() {
-            Some(errno) => errno_text(errno, command, *table),
-            None => error.to_string(),
-        };
+        let text = errno_text(errno, command, *table);
         let _unread = writeln!(streams.err, "Operation failed: {text}");
     }
 }
 
-/// What is to be sent for an entry; `None` if it appears to be as it should be, or cannot be named.
-///
-/// Like conntrack, names the entry by its tuple alone: one in a zone of its original direction
-/// would not be found, and another of the same tuple might.
+/// What is to be sent for an entry; `None` if it appears to be as it should be. Like conntrack it
+/// names the entry by its tuple and not by its zone.
 fn change(invocation: &Invocation, flow: &Flow) -> Option<EntryRequest> {
-    if flow.zone.id_in(Direction::Original) != 0 {
-        return None;
-    }
     let template = &invocation.template;
     let (labels, labels_mask) = labels(invocation, flow);
     let request = EntryRequest {
