@@ -167,10 +167,10 @@ impl<'i> Matcher<'i> {
     fn kernel_tuple(&self) -> DumpFilter {
         let Invocation { options, template, .. } = self.invocation;
         let exact = |address: Option<IpAddr>, mask| match address {
-            Some(IpAddr::V4(address)) if !options.contains(mask) => Some(address),
+            Some(IpAddr::V4(address)) if !options.intersects(mask) => Some(address),
             _ => None,
         };
-        let original = &template.original;
+        let Template { original, reply, .. } = template;
         let ports = matches!(template.protocol, Some(Protocol::TCP | Protocol::UDP));
         DumpFilter {
             protocol: template.protocol,
@@ -178,6 +178,8 @@ impl<'i> Matcher<'i> {
             destination: exact(original.destination, Options::MASK_DESTINATION),
             source_port: original.source_port.filter(|_| ports),
             destination_port: original.destination_port.filter(|_| ports),
+            reply_source: exact(reply.source, Options::default()),
+            reply_destination: exact(reply.destination, Options::default()),
             ..DumpFilter::ALL
         }
     }

@@ -101,12 +101,6 @@ fn expectations_are_conntracks() {
     let tagged = written(|out| text::write_expectation(&expectation, event, out));
     assert_eq!(tagged, format!("    [NEW] {line}"));
 
-    let permanent = ExpectationFlags(ExpectationFlags::PERMANENT.0 | ExpectationFlags::USERSPACE.0);
-    let odd =
-        Expectation { flags: permanent, zone: Zone::both(7), helper: None, ..expectation.clone() };
-    let odd = written(|out| text::write_expectation(&odd, None, out));
-    assert!(odd.ends_with(" dport=21 zone=7 PERMANENT,USERSPACE class=0"), "{odd}");
-
     let element = "<flow><layer3 protonum=\"2\" protoname=\"ipv4\"><expected><src>127.0.0.1</src>\
         <dst>127.0.0.1</dst></expected><mask><src>255.255.255.255</src><dst>255.255.255.255</dst>\
         </mask><master><src>127.0.0.1</src><dst>127.0.0.1</dst></master></layer3>\
@@ -118,6 +112,11 @@ fn expectations_are_conntracks() {
     let moment = Some((1_795_404_036, LocalTime::UTC));
     let out = written(|out| xml::write_expectation(&expectation, None, moment, out));
     assert_eq!(out, element);
+
+    let permanent = ExpectationFlags(ExpectationFlags::PERMANENT.0 | ExpectationFlags::USERSPACE.0);
+    let odd = Expectation { flags: permanent, zone: Zone::both(7), helper: None, ..expectation };
+    let odd = written(|out| text::write_expectation(&odd, None, out));
+    assert!(odd.ends_with(" dport=21 zone=7 PERMANENT,USERSPACE class=0"), "{odd}");
 }
 
 #[test]

@@ -222,6 +222,7 @@ pub(crate) mod nat {
 /// `net/netfilter/nf_internals.h`). These flags travel in the host's byte order.
 pub(crate) mod filter {
     pub(crate) const ORIGINAL_FLAGS: u16 = 1;
+    pub(crate) const REPLY_FLAGS: u16 = 2;
 
     pub(crate) const SOURCE: u32 = 1;
     pub(crate) const DESTINATION: u32 = 1 << 1;

@@ -36,6 +36,10 @@ pub struct DumpFilter {
     pub source_port: Option<u16>,
     /// The original direction's destination port.
     pub destination_port: Option<u16>,
+    /// The reply direction's source address, exactly.
+    pub reply_source: Option<Ipv4Addr>,
+    /// The reply direction's destination address, exactly.
+    pub reply_destination: Option<Ipv4Addr>,
 }
 
 impl DumpFilter {
@@ -50,6 +54,8 @@ impl DumpFilter {
         destination: None,
         source_port: None,
         destination_port: None,
+        reply_source: None,
+        reply_destination: None,
     };
 
     /// Whether it lets every entry through.
@@ -77,6 +83,8 @@ impl DumpFilter {
             && self.destination.is_none_or(|address| tuple.destination == address)
             && self.source_port.is_none_or(|port| tuple.source_port() == Some(port))
             && self.destination_port.is_none_or(|port| tuple.destination_port() == Some(port))
+            && self.reply_source.is_none_or(|address| flow.reply.source == address)
+            && self.reply_destination.is_none_or(|address| flow.reply.destination == address)
     }
 
     /// `nfgen_family` of the request.
@@ -86,8 +94,12 @@ impl DumpFilter {
 
     /// Conditions on IPv4 addresses imply the family.
     fn effective_family(&self) -> Option<Family> {
-        let v4 = self.source.is_some() || self.destination.is_some();
-        if v4 { self.family.or(Some(Family::Ipv4)) } else { self.family }
+        let addresses = [self.source, self.destination, self.reply_source, self.reply_destination];
+        if addresses.iter().any(Option::is_some) {
+            self.family.or(Some(Family::Ipv4))
+        } else {
+            self.family
+        }
     }
 
     /// The conditions that the kernel can check safely.
@@ -104,13 +116,32 @@ impl DumpFilter {
             builder.put_be16(entry::ZONE, zone);
         }
         if self.effective_family() == Some(Family::Ipv4) {
-            self.write_tuple(builder);
+            self.write_tuples(builder);
         }
     }
 
+    fn write_tuples(&self, builder: &mut Builder) {
+        let original = self.write_original(builder);
+        let reply = self.write_reply(builder);
+        if original | reply == 0 {
+            return;
+        }
+        builder.nest(entry::FILTER, |builder| {
+            for (direction, flags) in
+                [(cta::filter::ORIGINAL_FLAGS, original), (cta::filter::REPLY_FLAGS, reply)]
+            {
+                if flags != 0 {
+                    builder.put(direction, &flags.to_ne_bytes());
+                }
+            }
+        });
+    }
+
+    /// Writes the original tuple if it matters, and returns which parts of it do.
+    ///
     /// Ports are compared by the kernel for TCP and UDP alone
     /// (`ctnetlink_filter_match_tuple`, Linux 6.12) and need the protocol.
-    fn write_tuple(&self, builder: &mut Builder) {
+    fn write_original(&self, builder: &mut Builder) -> u32 {
         let ports = matches!(self.protocol, Some(Protocol::TCP | Protocol::UDP));
         let (source_port, destination_port) =
             if ports { (self.source_port, self.destination_port) } else { (None, None) };
@@ -120,10 +151,10 @@ impl DumpFilter {
             | flag(source_port.is_some(), cta::filter::SOURCE_PORT)
             | flag(destination_port.is_some(), cta::filter::DESTINATION_PORT);
         if flags == 0 {
-            return;
+            return flags;
         }
         builder.nest(entry::TUPLE_ORIGINAL, |builder| {
-            self.write_addresses(builder);
+            write_addresses(builder, self.source, self.destination);
             if let Some(protocol) = self.protocol {
                 let layer4 = Layer4::Ports {
                     source: source_port.unwrap_or(0),
@@ -133,21 +164,31 @@ impl DumpFilter {
                 crate::encode::protocol(builder, protocol, layer4);
             }
         });
-        builder.nest(entry::FILTER, |builder| {
-            builder.put(cta::filter::ORIGINAL_FLAGS, &flags.to_ne_bytes());
-        });
+        flags
     }
 
-    fn write_addresses(&self, builder: &mut Builder) {
-        if self.source.is_none() && self.destination.is_none() {
-            return;
+    /// The same for the reply tuple.
+    fn write_reply(&self, builder: &mut Builder) -> u32 {
+        let flags = flag(self.reply_source.is_some(), cta::filter::SOURCE)
+            | flag(self.reply_destination.is_some(), cta::filter::DESTINATION);
+        if flags != 0 {
+            builder.nest(entry::TUPLE_REPLY, |builder| {
+                write_addresses(builder, self.reply_source, self.reply_destination);
+            });
         }
-        builder.nest(cta::tuple::IP, |builder| {
-            let any = Ipv4Addr::UNSPECIFIED;
-            builder.put(cta::ip::V4_SOURCE, &self.source.unwrap_or(any).octets());
-            builder.put(cta::ip::V4_DESTINATION, &self.destination.unwrap_or(any).octets());
-        });
+        flags
     }
+}
+
+fn write_addresses(builder: &mut Builder, source: Option<Ipv4Addr>, destination: Option<Ipv4Addr>) {
+    if source.is_none() && destination.is_none() {
+        return;
+    }
+    builder.nest(cta::tuple::IP, |builder| {
+        let any = Ipv4Addr::UNSPECIFIED;
+        builder.put(cta::ip::V4_SOURCE, &source.unwrap_or(any).octets());
+        builder.put(cta::ip::V4_DESTINATION, &destination.unwrap_or(any).octets());
+    });
 }
 
 const fn flag(is_given: bool, flag: u32) -> u32 {
@@ -188,6 +229,8 @@ mod tests {
     fn an_ipv4_address_implies_the_family() {
         let filter = DumpFilter { source: Some(Ipv4Addr::LOCALHOST), ..DumpFilter::ALL };
         assert_eq!(sent(filter), (2, vec![entry::TUPLE_ORIGINAL, entry::FILTER]));
+        let filter = DumpFilter { reply_source: Some(Ipv4Addr::LOCALHOST), ..DumpFilter::ALL };
+        assert_eq!(sent(filter), (2, vec![entry::TUPLE_REPLY, entry::FILTER]));
     }
 
     #[test]
@@ -213,8 +256,11 @@ mod tests {
             (Ipv4Addr::new(10, 0, 0, 1).into(), 4000),
             (Ipv4Addr::new(10, 0, 0, 2).into(), 80),
         );
+        let reply =
+            Tuple { source: Ipv4Addr::new(10, 0, 0, 9).into(), ..original.inverted().unwrap() };
         let flow = Flow {
             original,
+            reply,
             mark: Some(Mark(0x12)),
             status: Status::ASSURED,
             zone: Zone::both(3),
@@ -230,6 +276,8 @@ mod tests {
             destination: Some(Ipv4Addr::new(10, 0, 0, 2)),
             source_port: Some(4000),
             destination_port: Some(80),
+            reply_source: Some(Ipv4Addr::new(10, 0, 0, 9)),
+            reply_destination: Some(Ipv4Addr::new(10, 0, 0, 1)),
         };
         assert!(right.matches(&flow));
         let wrong = [
@@ -242,6 +290,8 @@ mod tests {
             DumpFilter { destination: Some(Ipv4Addr::new(10, 0, 0, 1)), ..right },
             DumpFilter { source_port: Some(80), ..right },
             DumpFilter { destination_port: Some(4000), ..right },
+            DumpFilter { reply_source: Some(Ipv4Addr::new(10, 0, 0, 2)), ..right },
+            DumpFilter { reply_destination: Some(Ipv4Addr::new(10, 0, 0, 9)), ..right },
         ];
         for filter in wrong {
             assert!(!filter.matches(&flow), "{filter:?}");

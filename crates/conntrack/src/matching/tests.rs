@@ -259,7 +259,7 @@ fn any_template() -> impl Strategy<Value = (Options, Template)> {
     let nats =
         [Options::default(), Options::SOURCE_NAT, Options::DESTINATION_NAT, Options::ANY_NAT];
     (
-        weighted(0.3, any_tuple()),
+        (weighted(0.3, any_tuple()), weighted(0.2, any_tuple())),
         (weighted(0.5, Just(())), weighted(0.5, Just(())), any::<bool>()),
         (port(), port()),
         weighted(0.3, (0..4u32, 0..4u32)),
@@ -267,36 +267,43 @@ fn any_template() -> impl Strategy<Value = (Options, Template)> {
         (weighted(0.2, 0..3u16), weighted(0.2, 0..3u16), weighted(0.2, 0..3u16)),
         select(nats.to_vec()),
     )
-        .prop_map(|(tuple, (source, destination, masked), ports, mark, status, zones, nat)| {
-            let mut template = Template {
-                mark,
-                mark_in_kernel: mark,
-                status: status.map(|(value, _)| value),
-                status_mask: status.map(|(_, mask)| mask).unwrap_or_default(),
-                zone: zones.0,
-                zone_original: zones.1,
-                zone_reply: zones.2,
-                ..Template::default()
-            };
-            // Which options were given only tells here whether anything is compared.
-            let mut options = Options(Options::STATUS.0 | nat.0);
-            if let Some(tuple) = tuple {
-                template.protocol = Some(tuple.protocol);
-                template.original.source = source.map(|()| tuple.source);
-                template.original.destination = destination.map(|()| tuple.destination);
-                template.original.source_port = ports.0;
-                template.original.destination_port = ports.1;
-                if masked && source.is_some() {
-                    options.insert(Options::ORIGINAL_SOURCE);
-                    options.insert(Options::MASK_SOURCE);
-                    template.mask.source = Some(match tuple.source {
-                        IpAddr::V4(_) => v4(0xfe),
-                        IpAddr::V6(_) => v6(0xfe),
-                    });
+        .prop_map(
+            |(tuples, (source, destination, masked), ports, mark, status, zones, nat)| {
+                let (tuple, reply) = tuples;
+                let mut template = Template {
+                    mark,
+                    mark_in_kernel: mark,
+                    status: status.map(|(value, _)| value),
+                    status_mask: status.map(|(_, mask)| mask).unwrap_or_default(),
+                    zone: zones.0,
+                    zone_original: zones.1,
+                    zone_reply: zones.2,
+                    ..Template::default()
+                };
+                // Which options were given only tells here whether anything is compared.
+                let mut options = Options(Options::STATUS.0 | nat.0);
+                if let Some(reply) = reply {
+                    template.reply.source = source.map(|()| reply.source);
+                    template.reply.destination = destination.map(|()| reply.destination);
                 }
-            }
-            (options, template)
-        })
+                if let Some(tuple) = tuple {
+                    template.protocol = Some(tuple.protocol);
+                    template.original.source = source.map(|()| tuple.source);
+                    template.original.destination = destination.map(|()| tuple.destination);
+                    template.original.source_port = ports.0;
+                    template.original.destination_port = ports.1;
+                    if masked && source.is_some() {
+                        options.insert(Options::ORIGINAL_SOURCE);
+                        options.insert(Options::MASK_SOURCE);
+                        template.mask.source = Some(match tuple.source {
+                            IpAddr::V4(_) => v4(0xfe),
+                            IpAddr::V6(_) => v6(0xfe),
+                        });
+                    }
+                }
+                (options, template)
+            },
+        )
 }
 
 proptest! {
@@ -309,7 +316,11 @@ proptest! {
     ) {
         let command = if lists { Command::List } else { Command::Delete };
         let (options, template) = asked;
-        let address = template.original.source.or(template.original.destination);
+        let Template { original, reply, .. } = &template;
+        let addresses = [original.source, original.destination, reply.source, reply.destination];
+        let mut families = addresses.into_iter().flatten();
+        let address = families.next();
+        prop_assume!(families.all(|other| Some(other.is_ipv4()) == address.map(|a| a.is_ipv4())));
         let family = match address {
             Some(IpAddr::V4(_)) => Some(Family::Ipv4),
             Some(IpAddr::V6(_)) => Some(Family::Ipv6),

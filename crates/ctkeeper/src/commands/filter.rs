@@ -98,5 +98,7 @@ pub(crate) fn kernel_filter(filter: &Filter) -> DumpFilter {
         destination: ipv4(necessary.original.destination),
         source_port: necessary.original.source_port,
         destination_port: necessary.original.destination_port,
+        reply_source: ipv4(necessary.reply.source),
+        reply_destination: ipv4(necessary.reply.destination),
     }
 }
