@@ -209,3 +209,104 @@ fn label_names() -> Option<LabelNames> {
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invocation::{Command, Table, Template};
+
+    fn printer(purpose: Purpose, output: Output) -> Printer {
+        let invocation = Invocation {
+            command: Command::List,
+            table: Table::Conntrack,
+            family: None,
+            options: Options::default(),
+            template: Template::default(),
+            output,
+            events: None,
+            buffer_size: None,
+            warnings: Vec::new(),
+        };
+        Printer::new(&invocation, purpose)
+    }
+
+    fn printed(mut printer: Printer, print: impl FnOnce(&mut Printer)) -> String {
+        print(&mut printer);
+        let mut out = Vec::new();
+        printer.pass_all(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    const XML: Output = Output {
+        xml: true,
+        extended: false,
+        timestamp: false,
+        id: false,
+        kernel_timestamp: false,
+        labels: false,
+        userspace: false,
+        save: false,
+    };
+
+    #[test]
+    fn a_document_begins_with_its_first_entry() {
+        let text = printed(printer(Purpose::List, XML), Printer::footer);
+        assert_eq!(text, "");
+        let text = printed(printer(Purpose::List, XML), |printer| {
+            printer.entry(&Flow::default());
+            printer.entry(&Flow::default());
+            printer.footer();
+        });
+        assert!(
+            text.starts_with("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<conntrack>\n<flow>")
+        );
+        assert!(text.ends_with("</flow>\n</conntrack>\n"));
+        assert_eq!(text.lines().count(), 5);
+    }
+
+    #[test]
+    fn what_was_changed_or_deleted_stands_alone() {
+        for purpose in [Purpose::Deleted, Purpose::Updated] {
+            let text = printed(printer(purpose, XML), |printer| printer.entry(&Flow::default()));
+            assert!(text.starts_with("<flow><meta"), "{text}");
+        }
+    }
+
+    #[test]
+    fn commands_are_those_of_the_purpose() {
+        let save = || Output { save: true, ..Output::default() };
+        let of = |purpose, event: Option<EventKind>| {
+            let text = printed(printer(purpose, save()), |printer| match event {
+                Some(event) => printer.event(&Flow::default(), event, b" tail"),
+                None => printer.entry(&Flow::default()),
+            });
+            text[..2].to_owned()
+        };
+        assert_eq!(of(Purpose::List, None), "-A");
+        assert_eq!(of(Purpose::Updated, None), "-A");
+        assert_eq!(of(Purpose::Deleted, None), "-D");
+        assert_eq!(of(Purpose::Events, Some(EventKind::Update)), "-U");
+        assert_eq!(of(Purpose::Events, Some(EventKind::Destroy)), "-D");
+    }
+
+    #[test]
+    fn events_have_stamps_and_tails() {
+        let output = Output { timestamp: true, ..Output::default() };
+        let text = printed(printer(Purpose::Events, output), |printer| {
+            printer.event(&Flow::default(), EventKind::New, b" [USERSPACE] portid=7");
+        });
+        assert!(text.starts_with('[') && text.contains("]\t    [NEW] "), "{text}");
+        assert!(text.ends_with(" [USERSPACE] portid=7\n"), "{text}");
+    }
+
+    #[test]
+    fn blocks_are_passed_on_when_they_are_full() {
+        let (mut printer, mut out) = (printer(Purpose::List, Output::default()), Vec::new());
+        while out.is_empty() {
+            printer.entry(&Flow::default());
+            printer.pass(&mut out).unwrap();
+        }
+        assert!((FULL..FULL + LINE).contains(&out.len()));
+        assert!(printer.buffer.is_empty());
+    }
+}

@@ -51,6 +51,9 @@ fn text_is_conntracks() {
             ..options
         };
         assert_eq!(written(|out| text::write(flow, &options, out)), full);
+        let read = text::parse(full).unwrap();
+        assert_eq!((read.id, read.mark, read.zone), (flow.id, flow.mark, flow.zone));
+        assert_eq!(read.reply.source, flow.reply.source);
     });
 }
 
