@@ -10,6 +10,8 @@ use ctkeeper_tests::{Filling, Namespace, filled};
 
 use crate::pair::{Pair, RUNS};
 
+/// Entries made beside those of the lists.
+pub(crate) const MOST: u64 = DELETED + LINES;
 /// Deleted at a time.
 const DELETED: u64 = 50_000;
 const DELETED_MARK: u32 = 88;

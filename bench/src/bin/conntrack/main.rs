@@ -30,14 +30,13 @@ fn main() -> anyhow::Result<()> {
         return ctkeeper_bench::walk_headers();
     }
     let mut arguments = std::env::args().skip(1);
-    let entries = arguments.next().map_or(Ok(100_000), |text| text.parse().context(text))?;
+    let entries: u64 = arguments.next().map_or(Ok(100_000), |text| text.parse().context(text))?;
     let part = arguments.next();
     let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let host = HostValues::lock()?;
-    // Room for what restoring makes beside it.
-    let room = (entries + 400_000u64).next_power_of_two();
-    host.raise_limit(room.max(host.limit()))?;
-    host.raise_buckets(room.max(host.buckets()))?;
+    // A bucket for each entry, not more: every dump walks through the empty ones too.
+    host.raise_limit(host.limit().max((entries + changes::MOST).next_power_of_two()))?;
+    host.raise_buckets(host.buckets().max(entries.next_power_of_two()))?;
     let namespace = Namespace::create()?;
     if wanted("small") {
         namespace.enter(pair::small)??;
