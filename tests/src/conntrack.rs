@@ -23,7 +23,7 @@ mod suite;
 mod traffic;
 mod wire;
 
-pub use case::{Case, Difference, Expected, File, Stdout, TableSpec, User, words};
+pub use case::{Case, Correction, Difference, Expected, File, Stdout, TableSpec, User, words};
 pub use outcome::{Outcome, differences};
 pub use program::{Program, REFERENCE, Said};
 pub use stage::{Look, Stage};

@@ -46,7 +46,9 @@ fn wishes() -> anyhow::Result<Wishes> {
             "--show" => show = true,
             "--hasty" => hasty = true,
             "--reference" => reference = true,
-            _ => bail!("{argument}: --only, --candidate, --reference, --hasty, --list and --show are known"),
+            _ => bail!(
+                "{argument}: --only, --candidate, --reference, --hasty, --list and --show are known"
+            ),
         }
     }
     let candidates = match (list || show, reference, path) {
@@ -70,9 +72,8 @@ fn run() -> anyhow::Result<bool> {
     let wishes = wishes()?;
     let suite = Suite::read(&cases_folder())?;
     let suite = if wishes.hasty { suite.hasty() } else { suite };
-    let wanted = |name: &str| {
-        wishes.only.is_empty() || wishes.only.iter().any(|part| name.contains(part))
-    };
+    let wanted =
+        |name: &str| wishes.only.is_empty() || wishes.only.iter().any(|part| name.contains(part));
     let cases: Vec<_> = suite.cases().iter().filter(|case| wanted(&case.name)).collect();
     if wishes.list || wishes.show {
         for case in cases {

@@ -13,12 +13,43 @@ use serde::Deserialize;
 pub struct File {
     /// What they are about.
     pub about: String,
+    /// What is mended in everything that the reference says.
+    #[serde(default)]
+    pub correction: Vec<Correction>,
     /// Tables that cases of any file may name.
     #[serde(default)]
     pub table: BTreeMap<String, TableSpec>,
     /// Cases, and families of them.
     #[serde(default)]
     pub case: Vec<Case>,
+}
+
+/// A fault of the reference that shows in many cases: in its lines with `contains`, some words stand
+/// for others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Correction {
+    /// Why.
+    pub reason: String,
+    /// Which lines.
+    pub contains: String,
+    /// What stands for what.
+    pub words: BTreeMap<String, String>,
+}
+
+impl Correction {
+    /// What the reference should have said.
+    pub fn correct(&self, text: &str) -> String {
+        text.split_inclusive('\n').map(|line| self.line(line)).collect()
+    }
+
+    fn line(&self, line: &str) -> String {
+        let word = |(wrong, right): (&String, &String)| {
+            let found = line.contains(&self.contains) && line.contains(wrong);
+            found.then(|| line.replace(wrong, right))
+        };
+        self.words.iter().find_map(word).unwrap_or_else(|| line.to_owned())
+    }
 }
 
 /// How a table comes about.
@@ -95,6 +126,9 @@ pub struct Difference {
     /// Where what is not stated here is as the reference has it.
     #[serde(default)]
     pub expected: Expected,
+    /// Option words that ours has beyond the reference's.
+    #[serde(default)]
+    pub more_option_words: Vec<String>,
     /// The calls by which the reference comes to the table that must be left behind; without them
     /// it is the table that the case's own calls leave.
     pub table_by: Option<String>,
@@ -216,6 +250,12 @@ impl Case {
             without: Vec::new(),
             differs: None,
         }
+    }
+
+    /// Whether a protocol is named: without a family then, the kernel is asked for one family after
+    /// the other.
+    pub fn names_protocol(&self) -> bool {
+        self.run.contains("-p ") || self.run.contains("--proto")
     }
 
     /// Whether it listens.

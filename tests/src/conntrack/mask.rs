@@ -4,7 +4,10 @@
 //! * when an event came or was written down (`-o timestamp`): ±5 seconds ([`Kind::Now`]);
 //! * where the table had to be made a second time because the reference had changed it: the
 //!   kernel's ids, and when entries began and ended (±60 seconds, [`Kind::Clock`]);
-//! * reference counts, where a case says so.
+//! * reference counts, where a case says so;
+//! * where a protocol is named, which family comes first: one may ask the kernel for IPv4 and then
+//!   for IPv6 (the order within a family counts);
+//! * death by SIGPIPE is exit code 141, as a shell tells it.
 //!
 //! The value is left out, never its place or its shape: what stands around it is compared to the
 //! byte.
@@ -65,6 +68,15 @@ impl Masked {
         Self { lines, numbers }
     }
 
+    /// Puts entries of IPv4 before those of IPv6, else in the order they have.
+    #[must_use]
+    pub fn by_family(self) -> Self {
+        let mut pairs: Vec<_> = self.lines.into_iter().zip(self.numbers).collect();
+        pairs.sort_by_key(|(line, _)| part(line));
+        let (lines, numbers) = pairs.into_iter().unzip();
+        Self { lines, numbers }
+    }
+
     /// The first number that is too far from the other text's; the lines are equal.
     pub fn apart(&self, other: &Self) -> Option<String> {
         let pairs = self.lines.iter().zip(self.numbers.iter().zip(&other.numbers));
@@ -77,6 +89,23 @@ impl Masked {
         }
         None
     }
+}
+
+/// Header, IPv4, IPv6, footer.
+fn part(line: &str) -> u8 {
+    if line.contains("<?xml") || line.contains("<conntrack>") {
+        return 0;
+    }
+    if line.contains("</conntrack>") {
+        return 3;
+    }
+    let of_v6 = |word: &str| {
+        word.strip_prefix("src=").is_some_and(|address| address.contains(':'))
+            || word.starts_with("protonum=\"10\"")
+    };
+    let follows_source = line.split(" -s ").nth(1).or_else(|| line.split(" -r ").nth(1));
+    let saved = follows_source.and_then(|rest| rest.split(' ').next());
+    1 + u8::from(line.split(' ').any(of_v6) || saved.is_some_and(|address| address.contains(':')))
 }
 
 fn values(numbers: &[(Kind, i64)]) -> Vec<i64> {

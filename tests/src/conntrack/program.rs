@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -30,8 +31,10 @@ pub struct Program {
     path: PathBuf,
     /// What stands before conntrack's own arguments.
     before: Vec<String>,
+    /// It is the reference, or calls it.
+    faulty: bool,
     /// Keeps the link that it is called by.
-    _folder: Option<std::sync::Arc<TempDir>>,
+    _folder: Option<Arc<TempDir>>,
 }
 
 /// How a call went.
@@ -65,12 +68,7 @@ pub(super) struct Running {
 impl Program {
     /// The reference.
     pub fn reference() -> Self {
-        Self::at(REFERENCE)
-    }
-
-    /// A program that is called by its path.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), before: Vec::new(), _folder: None }
+        Self::spoilt_reference(REFERENCE)
     }
 
     /// A program under the name `conntrack`.
@@ -81,18 +79,23 @@ impl Program {
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let link = folder.path().join("conntrack");
         symlink(&path, &link)?;
-        Ok(Self { path: link, before: Vec::new(), _folder: Some(std::sync::Arc::new(folder)) })
+        Ok(Self { path: link, before: Vec::new(), faulty: false, _folder: Some(Arc::new(folder)) })
     }
 
     /// A program whose first argument is `conntrack`.
     pub fn with_subcommand(path: &Path) -> Self {
         let before = vec!["conntrack".to_owned()];
-        Self { path: path.to_owned(), before, _folder: None }
+        Self { path: path.to_owned(), before, faulty: false, _folder: None }
     }
 
-    /// Whether it is the reference.
-    pub fn is_reference(&self) -> bool {
-        self.path == Path::new(REFERENCE)
+    /// The reference with something spoilt, to be caught.
+    pub fn spoilt_reference(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), before: Vec::new(), faulty: true, _folder: None }
+    }
+
+    /// Whether it has the reference's faults.
+    pub const fn has_the_faults(&self) -> bool {
+        self.faulty
     }
 
     /// Calls it and waits for its end.

@@ -5,8 +5,10 @@
 //! The client binds its end; `at` is where the server really stands when rules redirect.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect};
@@ -117,8 +119,16 @@ impl Stage {
     }
 }
 
+/// A program that another thread starts at this moment may hold the last listener for a while, until
+/// it has become what it is to be.
 fn listen(at: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(at).with_context(|| format!("listening at {at}"))
+    for _ in 0..200 {
+        match TcpListener::bind(at) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => sleep(Duration::from_millis(5)),
+            bound => return bound.with_context(|| format!("listening at {at}")),
+        }
+    }
+    bail!("somebody listens at {at}")
 }
 
 /// Connects from a place of one's own.

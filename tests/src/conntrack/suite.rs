@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 
-use super::case::{Case, File, TableSpec};
+use super::case::{Case, Correction, File, TableSpec};
 use super::outcome::{Outcome, differences};
 use super::program::Program;
 use super::stage::Stage;
@@ -21,6 +21,7 @@ const ATTEMPTS: u32 = 2;
 pub struct Suite {
     tables: BTreeMap<String, TableSpec>,
     cases: Vec<Case>,
+    corrections: Vec<Correction>,
     attempts: u32,
     /// Tables that stand and are not in use.
     stages: Mutex<BTreeMap<String, Vec<Stage>>>,
@@ -52,13 +53,15 @@ impl Suite {
         paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
         paths.sort();
         let mut tables = BTreeMap::from([("empty".to_owned(), TableSpec::default())]);
-        let (mut cases, mut names) = (Vec::new(), std::collections::BTreeSet::new());
+        let (mut cases, mut corrections) = (Vec::new(), Vec::new());
+        let mut names = std::collections::BTreeSet::new();
         for path in paths {
             let file = File::read(&path)?;
             for case in file.cases().with_context(|| path.display().to_string())? {
                 ensure!(names.insert(case.name.clone()), "two cases are called {}", case.name);
                 cases.push(case);
             }
+            corrections.extend(file.correction);
             for (name, table) in file.table {
                 ensure!(tables.insert(name.clone(), table).is_none(), "two tables called {name}");
             }
@@ -69,12 +72,17 @@ impl Suite {
         }
         // Cases of one table stand together: it is made once, and again only when one changes it.
         cases.sort_by(|a, b| a.table.cmp(&b.table));
-        Ok(Self { tables, cases, attempts: ATTEMPTS, stages: Mutex::default() })
+        Ok(Self { tables, cases, corrections, attempts: ATTEMPTS, stages: Mutex::default() })
     }
 
     /// Every case.
     pub fn cases(&self) -> &[Case] {
         &self.cases
+    }
+
+    /// What is mended in everything that the reference says.
+    pub fn corrections(&self) -> &[Correction] {
+        &self.corrections
     }
 
     /// Judges at the first attempt.
@@ -87,13 +95,13 @@ impl Suite {
     /// Runs a case with the reference and with candidates. All of them see tables that were not
     /// changed; where the reference changes the table, only the first candidate runs.
     pub fn judge(&self, case: &Case, candidates: &[Program]) -> anyhow::Result<Judgement> {
-        if case.differs.is_some() && candidates.iter().any(Program::is_reference) {
+        if case.differs.is_some() && candidates.iter().any(Program::has_the_faults) {
             return Ok(Judgement::Skipped);
         }
         let mut found = String::new();
         for attempt in 1..=self.attempts {
             let mut stage = if attempt == 1 { self.stage(case)? } else { self.make(case)? };
-            found = differs(&mut stage, case, candidates)?;
+            found = self.differs(&mut stage, case, candidates)?;
             self.put_back(case, stage);
             if found.is_empty() {
                 return Ok(Judgement::Same(attempt));
@@ -141,52 +149,75 @@ impl Suite {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         stages.entry(case.table.clone()).or_default().push(stage);
     }
-}
 
-/// One attempt: what differs, for each candidate that does.
-fn differs(stage: &mut Stage, case: &Case, candidates: &[Program]) -> anyhow::Result<String> {
-    if case.listens() {
-        return listened(stage, case, candidates);
-    }
-    let before = stage.ready()?;
-    let reference = Program::reference();
-    let mut theirs = outcome(stage, &reference, case)?;
-    let same_table = before.difference(&theirs.left).is_none();
-    if let Some(instead) = case.differs.as_ref().and_then(|differs| differs.table_by.as_ref()) {
-        stage.lay_again()?;
-        let instead = Case { run: instead.clone(), ..case.clone() };
-        stage.call(&reference, &instead)?;
-        theirs.left = stage.look()?;
-    }
-    let mut all = String::new();
-    for candidate in candidates.iter().take(if same_table { candidates.len() } else { 1 }) {
-        if !same_table {
+    /// One attempt: what differs, of the first candidate that does.
+    fn differs(
+        &self,
+        stage: &mut Stage,
+        case: &Case,
+        candidates: &[Program],
+    ) -> anyhow::Result<String> {
+        if case.listens() {
+            return self.listened(stage, case, candidates);
+        }
+        let before = stage.ready()?;
+        let mut theirs = outcome(stage, &Program::reference(), case)?;
+        let same_table = before.difference(&theirs.left).is_none();
+        if let Some(instead) = case.differs.as_ref().and_then(|differs| differs.table_by.as_ref()) {
             stage.lay_again()?;
+            let instead = Case { run: instead.clone(), ..case.clone() };
+            theirs.left = outcome(stage, &Program::reference(), &instead)?.left;
         }
-        let ours = outcome(stage, candidate, case)?;
         // The kernel's order of entries is another in another namespace.
-        let ordered = same_table || !stage.has_sockets();
-        let case = Case { unordered: case.unordered || !ordered, ..case.clone() };
-        all += &differences(&case, &theirs, &ours, same_table);
-        if !all.is_empty() {
-            break;
+        let unordered = case.unordered || (!same_table && stage.has_sockets());
+        let judged_as = Case { unordered, ..case.clone() };
+        for candidate in candidates.iter().take(if same_table { candidates.len() } else { 1 }) {
+            if !same_table {
+                stage.lay_again()?;
+            }
+            let ours = outcome(stage, candidate, case)?;
+            let theirs = self.corrected(&theirs, candidate);
+            let found = differences(&judged_as, &theirs, &ours, same_table);
+            if !found.is_empty() {
+                return Ok(found);
+            }
         }
+        Ok(String::new())
     }
-    Ok(all)
+
+    fn listened(
+        &self,
+        stage: &mut Stage,
+        case: &Case,
+        candidates: &[Program],
+    ) -> anyhow::Result<String> {
+        stage.lay_again()?;
+        let reference = Program::reference();
+        let programs: Vec<_> = std::iter::once(&reference).chain(candidates).collect();
+        let mut said = stage.listen(&programs, case)?.into_iter();
+        let left = stage.look()?;
+        let theirs = Outcome { said: said.next().into_iter().collect(), left: left.clone() };
+        let each = said.zip(candidates).map(|(said, candidate)| {
+            let ours = Outcome { said: vec![said], left: left.clone() };
+            differences(case, &self.corrected(&theirs, candidate), &ours, true)
+        });
+        Ok(each.collect())
+    }
+
+    fn corrected(&self, outcome: &Outcome, candidate: &Program) -> Outcome {
+        let mut outcome = outcome.clone();
+        if candidate.has_the_faults() {
+            return outcome;
+        }
+        for said in &mut outcome.said {
+            let mend = |text: String, correction: &Correction| correction.correct(&text);
+            said.stdout = self.corrections.iter().fold(std::mem::take(&mut said.stdout), mend);
+        }
+        outcome
+    }
 }
 
 fn outcome(stage: &mut Stage, program: &Program, case: &Case) -> anyhow::Result<Outcome> {
     let said = stage.call(program, case)?;
     Ok(Outcome { said, left: stage.look()? })
-}
-
-fn listened(stage: &mut Stage, case: &Case, candidates: &[Program]) -> anyhow::Result<String> {
-    stage.lay_again()?;
-    let reference = Program::reference();
-    let programs: Vec<_> = std::iter::once(&reference).chain(candidates).collect();
-    let mut said = stage.listen(&programs, case)?.into_iter();
-    let left = stage.look()?;
-    let theirs = Outcome { said: said.next().into_iter().collect(), left: left.clone() };
-    let each = said.map(|said| Outcome { said: vec![said], left: left.clone() });
-    Ok(each.map(|ours| differences(case, &theirs, &ours, true)).collect())
 }

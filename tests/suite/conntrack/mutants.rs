@@ -125,7 +125,7 @@ impl Mutant {
         let script = self.script.replace("real ", &format!("{REFERENCE} "));
         fs::write(&path, format!("#!/bin/sh\n{script}\n"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        let mutant = [Program::at(&path)];
+        let mutant = [Program::spoilt_reference(&path)];
         for name in self.cases {
             let case = suite.cases().iter().find(|case| case.name == *name);
             let case = case.with_context(|| format!("there is no case {name}"))?;
