@@ -54,7 +54,9 @@ impl<'i> Matcher<'i> {
                 "Can't use --mask-dst without --dst",
             ),
         ] {
-            if options.contains(mask) && !options.contains(address) {
+            // The other tables are listed without a filter, 1.4.7 does not look at it.
+            let filters = invocation.table == Table::Conntrack;
+            if filters && options.contains(mask) && !options.contains(address) {
                 return Err(Failure::usage(message));
             }
         }

@@ -34,7 +34,10 @@ pub struct Correction {
     /// Which lines.
     pub contains: String,
     /// What stands for what.
+    #[serde(default)]
     pub words: BTreeMap<String, String>,
+    /// From where on the line should not be there.
+    pub cut_from: Option<String>,
 }
 
 impl Correction {
@@ -44,6 +47,10 @@ impl Correction {
     }
 
     fn line(&self, line: &str) -> String {
+        let end = self.cut_from.as_ref().and_then(|from| line.find(from));
+        if let Some(end) = end.filter(|_| line.contains(&self.contains)) {
+            return format!("{}\n", &line[..end]);
+        }
         let word = |(wrong, right): (&String, &String)| {
             let found = line.contains(&self.contains) && line.contains(wrong);
             found.then(|| line.replace(wrong, right))
