@@ -11,6 +11,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
 
+use super::mask::Moment;
 use super::outcome::unified;
 
 const BUFFER: usize = 1 << 16;
@@ -70,13 +71,14 @@ const NAMES: [&str; 27] = [
 ];
 
 /// How a table looks: entries and expectations, each with its seconds left.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Look {
     lines: BTreeMap<String, Vec<Option<u32>>>,
+    pub(super) moment: Moment,
 }
 
 /// How far the seconds left may be apart.
-const APART: u32 = 2;
+const APART: u64 = 2;
 
 impl Look {
     /// What differs, in lines; `None` if nothing does.
@@ -91,19 +93,14 @@ impl Look {
         }
         self.lines.iter().zip(other.lines.values()).find_map(|((line, theirs), ours)| {
             let mut pairs = theirs.iter().zip(ours);
-            let far = |a: u32, b: u32| a.abs_diff(b) > APART;
+            let may =
+                |a: u32, b: u32| self.moment.may_be_one(other.moment, (a.into(), b.into()), APART);
             let apart = pairs.find(|(a, b)| match (a, b) {
-                (Some(a), Some(b)) => far(*a, *b),
+                (Some(a), Some(b)) => !may(*a, *b),
                 (a, b) => a != b,
             })?;
             Some(format!("  seconds left {apart:?}: {line}\n"))
         })
-    }
-
-    /// Whether anything else than the seconds left differs.
-    pub fn has_same_entries(&self, other: &Self) -> bool {
-        self.lines.keys().eq(other.lines.keys())
-            && self.lines.values().map(Vec::len).eq(other.lines.values().map(Vec::len))
     }
 
     /// How many entries and expectations there are.

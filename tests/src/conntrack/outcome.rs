@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::case::{Case, Expected};
-use super::mask::{Masked, Rules, masked};
+use super::mask::{Masked, Moment, Rules, masked};
 use super::program::Said;
 use super::stage::Look;
 
@@ -30,8 +30,10 @@ pub fn differences(
         if as_a_shell(&expected.end) != as_a_shell(&ours.end) {
             all += &format!("ended: {} instead of {}\n", ours.end, expected.end);
         }
-        all += &texts("standard output", &expected.stdout, &ours.stdout, case, rules);
-        all += &texts("standard error", &expected.stderr, &ours.stderr, case, rules);
+        let moments = (theirs.moment, ours.moment);
+        let text = |what, theirs, ours| texts(what, (theirs, ours), case, rules, moments);
+        all += &text("standard output", &expected.stdout, &ours.stdout);
+        all += &text("standard error", &expected.stderr, &ours.stderr);
     }
     if let Some(text) = reference.left.difference(&candidate.left) {
         all += &format!("the table left behind:\n{text}");
@@ -54,10 +56,17 @@ fn expected(said: &Said, case: &Case) -> Said {
         end: code.map_or_else(|| said.end.clone(), |code| format!("exit {code}")),
         stdout: more + stdout.as_ref().unwrap_or(&said.stdout),
         stderr: stderr.clone().unwrap_or_else(|| said.stderr.clone()),
+        moment: said.moment,
     }
 }
 
-fn texts(what: &str, theirs: &str, ours: &str, case: &Case, rules: Rules) -> String {
+fn texts(
+    what: &str,
+    (theirs, ours): (&str, &str),
+    case: &Case,
+    rules: Rules,
+    moments: (Moment, Moment),
+) -> String {
     if case.only_option_words && what == "standard output" {
         let (theirs, ours) = (option_words(theirs), option_words(ours));
         if theirs == ours {
@@ -75,14 +84,15 @@ fn texts(what: &str, theirs: &str, ours: &str, case: &Case, rules: Rules) -> Str
     } else if case.names_protocol() && !case.listens() {
         (theirs, ours) = (theirs.by_family(), ours.by_family());
     }
-    between(what, &theirs, &ours)
+    between(what, &theirs, &ours, moments)
 }
 
-fn between(what: &str, theirs: &Masked, ours: &Masked) -> String {
+fn between(what: &str, theirs: &Masked, ours: &Masked, moments: (Moment, Moment)) -> String {
     if theirs.lines != ours.lines {
         return format!("{what}:\n{}", unified(&theirs.lines, &ours.lines));
     }
-    theirs.apart(ours).map_or_else(String::new, |apart| format!("{what}: {apart}"))
+    let apart = theirs.apart(ours, moments);
+    apart.map_or_else(String::new, |apart| format!("{what}: {apart}"))
 }
 
 /// `-p`, `--protonum` and the like.

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::case::{Case, TableSpec};
 pub use super::look::Look;
 use super::look::Watch;
+use super::mask::Moment;
 use super::program::{Place, Program, Said};
 use super::sockets::Sockets;
 use super::wire::Wire;
@@ -31,6 +32,7 @@ pub struct Stage {
     peers: Option<Peers>,
     folder: TempDir,
     laid: Instant,
+    making: Duration,
     at_first: Look,
     namespace: Namespace,
 }
@@ -66,6 +68,7 @@ impl Stage {
             peers,
             folder,
             laid: Instant::now(),
+            making: Duration::ZERO,
             at_first: Look::default(),
             namespace,
         };
@@ -92,7 +95,8 @@ impl Stage {
         self.laid = Instant::now();
         let steps = self.spec.steps.clone();
         self.perform(&steps).context("making the table")?;
-        self.at_first = self.watch.look()?;
+        self.making = self.laid.elapsed();
+        self.at_first = self.look()?;
         while self.sockets.used && !self.is_quiet()? {}
         ensure!(steps.is_empty() || self.at_first.count() > 0, "the table is empty");
         Ok(())
@@ -101,7 +105,8 @@ impl Stage {
     /// Sockets acknowledge what they have read when they please.
     fn is_quiet(&mut self) -> anyhow::Result<bool> {
         std::thread::sleep(SETTLING);
-        let before = std::mem::replace(&mut self.at_first, self.watch.look()?);
+        let now = self.look()?;
+        let before = std::mem::replace(&mut self.at_first, now);
         Ok(before.difference(&self.at_first).is_none())
     }
 
@@ -135,7 +140,16 @@ impl Stage {
     }
 
     pub(super) fn look(&mut self) -> anyhow::Result<Look> {
-        self.watch.look()
+        let from = self.laid.elapsed();
+        let mut look = self.watch.look()?;
+        look.moment = self.moment(from);
+        Ok(look)
+    }
+
+    /// From then until now.
+    fn moment(&self, from: Duration) -> Moment {
+        let to = self.laid.elapsed().as_secs_f64();
+        Moment { from: from.as_secs_f64(), to, making: self.making.as_secs_f64() }
     }
 
     /// All calls of a case, one after the other.
@@ -143,7 +157,12 @@ impl Stage {
         self.lay_files(case)?;
         let calls = case.calls()?;
         let place = self.place();
-        calls.iter().map(|arguments| program.call(arguments, case, &place)).collect()
+        let each = calls.iter().map(|arguments| {
+            let from = self.laid.elapsed();
+            let said = program.call(arguments, case, &place)?;
+            Ok(Said { moment: self.moment(from), ..said })
+        });
+        each.collect()
     }
 
     pub(super) fn lay_files(&self, case: &Case) -> anyhow::Result<()> {
