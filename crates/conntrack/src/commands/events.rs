@@ -25,8 +25,7 @@ const LULL: Duration = Duration::from_millis(10);
 /// In a burst events gather so long, at most: reading each for itself costs thrice as much, and
 /// slows down those who cause them.
 const GATHERING: Duration = Duration::from_millis(5);
-/// The most events a nanosecond that a buffer is to hold while they gather, as bytes of kernel
-/// memory: 800 for each of 200,000 a second.
+/// What a flood may fill a buffer with: 200,000 events a second of 800 bytes of kernel memory each.
 const BYTES_PER_MICROSECOND: u64 = 160;
 /// How often losses are told.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,7 +42,7 @@ fn entries(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Fa
     let stop = stop_on_signals()?;
     let buffer = invocation.buffer_size.unwrap_or(BUFFER);
     let mut events = Events::subscribe(groups(invocation.events), buffer)
-        .map_err(|error| not_open(invocation, &error, "Can't open netlink socket", streams))?;
+        .map_err(|error| not_open(invocation, &error, streams))?;
     if invocation.buffer_size.is_some() {
         let size = events.capacity();
         writeln!(streams.err, "NOTICE: Netlink socket buffer size has been set to {size} bytes.")?;
@@ -82,7 +81,7 @@ fn entries(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Fa
 fn expectations(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Failure> {
     let stop = stop_on_signals()?;
     let mut events = ExpectationEvents::subscribe(groups(invocation.events), BUFFER)
-        .map_err(|error| not_open(invocation, &error, "Can't open handler", streams))?;
+        .map_err(|error| not_open(invocation, &error, streams))?;
     let mut printer = Printer::new(invocation, Purpose::Events);
     let (mut pace, mut losses, mut shown) = (Pace::new(events.capacity()), Losses::default(), 0);
     while !stop.load(Ordering::Relaxed) {
@@ -130,20 +129,18 @@ fn groups(mask: Option<EventMask>) -> Groups {
         .unwrap_or(Groups::ALL)
 }
 
-/// A subscription that the kernel refuses.
-fn not_open(
-    invocation: &Invocation,
-    error: &Error,
-    problem: &str,
-    streams: &mut Streams<'_>,
-) -> Failure {
+/// A subscription that the kernel refuses; of connections 1.4.7 says why.
+fn not_open(invocation: &Invocation, error: &Error, streams: &mut Streams<'_>) -> Failure {
     let Some(errno) = error.errno() else {
         return Failure::operation(error, &invocation.command, invocation.table);
     };
+    if invocation.table == Table::Expect {
+        return Failure::problem("Can't open handler");
+    }
     let cause = plain(&std::io::Error::from_raw_os_error(errno.0));
     // The exit code tells as well, if nobody reads this.
     let _unread = writeln!(streams.err, "mnl_socket_bind: {cause}");
-    Failure::problem(problem)
+    Failure::problem("Can't open netlink socket")
 }
 
 fn not_read(error: &Error) -> Failure {
@@ -162,7 +159,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// For a buffer of `capacity` bytes, which a burst must not fill while it gathers.
+    /// For a buffer of `capacity` bytes, of which a flood may fill a quarter while it gathers.
     fn new(capacity: usize) -> Self {
         let bearable = Duration::from_micros(capacity as u64 / BYTES_PER_MICROSECOND / 4);
         Self { is_burst: false, gathering: GATHERING.min(bearable) }
