@@ -15,4 +15,4 @@ mod time;
 mod write;
 
 pub use parse::{JsonError, JsonLine, parse, parse_line};
-pub use write::{JsonOptions, write, write_string};
+pub use write::{JsonOptions, write, write_expectation, write_string};

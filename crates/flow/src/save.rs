@@ -65,16 +65,16 @@ const STATUS: [(Status, &str); 4] = [
 /// Appends the command for `flow`, without a line end. Allocates only where `out` must grow.
 pub fn write(flow: &Flow, command: SaveCommand, out: &mut Vec<u8>) {
     push(out, command.option());
-    timeout_and_zone(flow, out);
+    timeout_status_and_zone(flow, flow.status, out);
     addresses(flow, out);
     protocol(flow, out);
 }
 
-fn timeout_and_zone(flow: &Flow, out: &mut Vec<u8>) {
+fn timeout_status_and_zone(flow: &Flow, shown: Status, out: &mut Vec<u8>) {
     if let Some(timeout) = flow.timeout {
         number(out, " -t ", timeout);
     }
-    status(flow.status, out);
+    status(shown, out);
     if flow.zone.id != 0 {
         let option = match flow.zone.direction {
             ZoneDirection::Both => " -w ",

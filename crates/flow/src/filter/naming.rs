@@ -198,14 +198,12 @@ fn missing(what: &str) -> NamingError {
 
 fn address(text: &str) -> Result<IpAddr, NamingError> {
     text.parse().map_err(|_| {
-        let cause = if text.contains('/') {
-            "is a network: a tuple has single addresses (`list` takes networks)"
-        } else {
-            "is no address"
-        };
-        wrong(text, cause)
+        let is_network = text.contains('/');
+        wrong(text, if is_network { NETWORK } else { "is no address" })
     })
 }
+
+const NETWORK: &str = "is a network: a tuple has single addresses (`list` takes networks)";
 
 fn number<T: TryFrom<u64>>(text: &str) -> Result<T, NamingError> {
     let number = match text.strip_prefix("0x") {

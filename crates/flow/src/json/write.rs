@@ -3,8 +3,8 @@
 use super::time;
 use crate::digits::{nibble, push_address, push_number};
 use crate::{
-    Counters, DccpRole, EventKind, Flow, Layer4, Protocol, ProtocolState, SequenceAdjustment,
-    Status, SynProxy, Tuple, Zone, ZoneDirection,
+    Counters, DccpRole, EventKind, Expectation, ExpectationFlags, Flow, Layer4, Protocol,
+    ProtocolState, SequenceAdjustment, Status, SynProxy, Tuple, Zone, ZoneDirection,
 };
 
 /// What stands in front of the entry's own keys.
@@ -44,6 +44,31 @@ pub fn write(flow: &Flow, options: &JsonOptions<'_>, out: &mut Vec<u8>) {
     close(out, b'}');
 }
 
+/// Appends the object of an expectation, without a line end.
+pub fn write_expectation(expectation: &Expectation, options: &JsonOptions<'_>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    if let Some(namespace) = options.namespace {
+        string(out, "namespace", namespace);
+    }
+    if let Some(event) = options.event {
+        name(out, "event", event.name());
+    }
+    name(out, "family", expectation.expected.family().name());
+    protocol(expectation.expected.protocol, out);
+    number_if(out, "timeout", expectation.timeout);
+    side(out, "expected", &expectation.expected, None);
+    side(out, "mask", &expectation.mask, None);
+    tuple_with_protocol(out, "master", &expectation.master);
+    zone(expectation.zone, out);
+    expectation_flags(expectation.flags, out);
+    number(out, "class", expectation.class);
+    if let Some(helper) = &expectation.helper {
+        string(out, "helper", helper);
+    }
+    number_if(out, "id", expectation.id);
+    close(out, b'}');
+}
+
 /// Appends `text` as a JSON string, ASCII whatever it holds.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
@@ -73,6 +98,33 @@ fn protocol(protocol: Protocol, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\",");
     number(out, "protocol_number", protocol.0);
+}
+
+fn tuple_with_protocol(out: &mut Vec<u8>, label: &str, tuple: &Tuple) {
+    key(out, label);
+    out.push(b'{');
+    protocol(tuple.protocol, out);
+    addresses(out, tuple);
+    layer4(out, tuple);
+    close(out, b'}');
+    out.push(b',');
+}
+
+fn expectation_flags(flags: ExpectationFlags, out: &mut Vec<u8>) {
+    key(out, "flags");
+    out.push(b'[');
+    for (bit, name) in [
+        (ExpectationFlags::PERMANENT, "PERMANENT"),
+        (ExpectationFlags::INACTIVE, "INACTIVE"),
+        (ExpectationFlags::USERSPACE, "USERSPACE"),
+    ] {
+        if flags.contains(bit) {
+            quoted(out, name);
+            out.push(b',');
+        }
+    }
+    close(out, b']');
+    out.push(b',');
 }
 
 fn side(out: &mut Vec<u8>, label: &str, tuple: &Tuple, counters: Option<Counters>) {
@@ -172,13 +224,7 @@ fn attachments(flow: &Flow, out: &mut Vec<u8>) {
         string(out, "security_context", context);
     }
     if let Some(master) = &flow.master {
-        key(out, "master");
-        out.push(b'{');
-        protocol(master.protocol, out);
-        addresses(out, master);
-        layer4(out, master);
-        close(out, b'}');
-        out.push(b',');
+        tuple_with_protocol(out, "master", master);
     }
     if let Some(both) = &flow.sequence_adjustment {
         key(out, "sequence_adjustment");

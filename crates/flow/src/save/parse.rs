@@ -308,6 +308,8 @@ impl Draft {
             }),
             _ if !protocol.has_ports() => Ok(Layer4::None),
             (Some(source), Some(destination)) => Ok(Layer4::Ports { source, destination }),
+            // As kernels have it that do not track DCCP.
+            (None, None) if protocol == Protocol::DCCP => Ok(Layer4::None),
             _ if protocol == Protocol::GRE => Err("--srckey and --dstkey are missing".to_owned()),
             _ => Err("--sport and --dport are missing".to_owned()),
         }

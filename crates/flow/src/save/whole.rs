@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{SaveCommand, number, protocol, push, timeout_and_zone};
+use super::{SaveCommand, number, protocol, push, timeout_status_and_zone};
 use crate::digits::{push_address, push_number};
 use crate::text::free_byte;
-use crate::{Flow, Labels, Layer4, ProtocolState, Status, Tuple};
+use crate::{Flow, Labels, Layer4, Protocol, ProtocolState, Status, Tuple};
 
 /// Appends the command for `flow` with what [`super::write`] leaves out, without a line end.
 ///
@@ -13,18 +13,27 @@ use crate::{Flow, Labels, Layer4, ProtocolState, Status, Tuple};
 /// (`-g 192.0.2.7:8080`): without it, conntrack loses the port. What conntrack has no option for
 /// follows as words of their own, which it passes over: `labels=1,7`, `helper=ftp`,
 /// `master=6,10.0.0.1,10.0.0.2,4000,21`, `tcp-scale=7,9`, `tcp-flags=35,35`, and `nat=none` where the
-/// reply is not the original's inverse and no address is translated. Sequence adjustments, SYNPROXY's
+/// reply is not the original's inverse and no address is translated. `EXPECTED`, which the kernel
+/// refuses, follows from the master. Sequence adjustments, SYNPROXY's
 /// state and private data of helpers are left out: the JSON form has them.
 pub fn write_whole(flow: &Flow, out: &mut Vec<u8>) {
     push(out, SaveCommand::Add.option());
-    timeout_and_zone(flow, out);
+    // A child is one by its master; the kernel refuses the bit by itself.
+    timeout_status_and_zone(flow, flow.status & !Status::EXPECTED, out);
     addresses(flow, out);
     protocol(flow, out);
+    if flow.protocol() == Protocol::DCCP && flow.original.layer4 == Layer4::None {
+        push(out, UNTRACKED_DCCP);
+    }
     if let Some(mark) = flow.mark.filter(|mark| mark.0 != 0) {
         number(out, " -m ", mark.0);
     }
     extras(flow, out);
 }
+
+/// What conntrack demands of DCCP, and kernels that do not track it (6.16 and later) pass over.
+const UNTRACKED_DCCP: &str =
+    " --sport 0 --dport 0 --reply-port-src 0 --reply-port-dst 0 --state NONE --role client";
 
 fn addresses(flow: &Flow, out: &mut Vec<u8>) {
     let (original, reply) = (&flow.original, &flow.reply);
