@@ -6,17 +6,23 @@ use std::process::ExitCode;
 use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
 use ctkeeper_observe::Selection;
 
+use crate::commands::add::AddArgs;
 use crate::commands::bundle::BundleArgs;
 use crate::commands::conntrack::ConntrackArgs;
 use crate::commands::count::CountArgs;
+use crate::commands::delete::DeleteArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::explain::ExplainArgs;
 use crate::commands::fix::FixArgs;
+use crate::commands::flush::FlushArgs;
 use crate::commands::generate::GenerateArgs;
 use crate::commands::get::GetArgs;
 use crate::commands::lab::LabArgs;
 use crate::commands::list::ListArgs;
+use crate::commands::restore::RestoreArgs;
+use crate::commands::save::SaveArgs;
 use crate::commands::stats::StatsArgs;
+use crate::commands::update::UpdateArgs;
 use crate::commands::watch::WatchArgs;
 use crate::exit::{self, UsageError};
 
@@ -35,11 +41,12 @@ use crate::exit::{self, UsageError};
                   ctkeeper explain second-wall   a finding in full\n  \
                   ctkeeper fix --dry-run         what would be changed, and why\n  \
                   ctkeeper list dport 443        entries that match a filter\n  \
+                  ctkeeper delete src 10.0.0.7   take entries out, after a look at them\n  \
                   ctkeeper bundle --anonymize    one file for somebody else to look at\n\n\
                   Exit codes: 0 ok; doctor: 1 warning, 2 critical, 3 could not tell; \
-                  others: 1 failed; fix: 4 plan not applied; 64 wrong command line.\n\
-                  Looking never changes the host: only `fix` and its undo do; `lab nightmare` raises the limit \
-                  for a while and puts it back."
+                  others: 1 failed; 4 shown and not done; 64 wrong command line.\n\
+                  Looking never changes the host: only `fix` and its undo do, and `add`, `update`, `delete`, \
+                  `flush` and `restore` the table; `lab nightmare` raises the limit for a while and puts it back."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -92,6 +99,18 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// Events of the table as they happen
     Watch(WatchArgs),
+    /// Make an entry
+    Add(AddArgs),
+    /// Change mark, timeout, status or labels of entries
+    Update(UpdateArgs),
+    /// Delete entries, one by one
+    Delete(DeleteArgs),
+    /// Empty a namespace's table
+    Flush(FlushArgs),
+    /// Write entries as lines that `restore` makes them from again
+    Save(SaveArgs),
+    /// Make entries from what `save`, `list` or conntrack wrote
+    Restore(RestoreArgs),
     /// conntrack(8), replaced: the same words, output and exit codes (also when called as `conntrack`)
     Conntrack(ConntrackArgs),
     /// A finding in full: why, evidence, remedies, traps
@@ -114,10 +133,18 @@ impl Command {
     }
 
     /// Whether it does nothing but write, so that a reader who has gone is no failure. doctor's
-    /// verdict, fix's deeds and the lab's count also when nobody reads on.
+    /// verdict, deeds of fix, of the lab and in the table count also when nobody reads on, and half a
+    /// saved table is none.
     pub(crate) const fn only_shows(&self) -> bool {
         match self {
-            Self::Doctor(_) | Self::Fix(_) => false,
+            Self::Doctor(_)
+            | Self::Fix(_)
+            | Self::Add(_)
+            | Self::Update(_)
+            | Self::Delete(_)
+            | Self::Flush(_)
+            | Self::Save(_)
+            | Self::Restore(_) => false,
             Self::Lab(args) => args.only_shows(),
             _ => true,
         }

@@ -5,15 +5,16 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ctkeeper_flow::{Filter, Flow, units};
-use ctkeeper_netlink::{Conntrack, DumpFilter};
+use ctkeeper_netlink::{Conntrack, DumpFilter, List};
 
+use super::expectations;
 use super::filter::{Carried, FILTER_HELP, FilterArgs, kernel_filter};
 use super::namespaces::Selection;
 use super::saved::{FromArgs, SavedList};
 use crate::cli::Global;
-use crate::exit;
+use crate::exit::{self, UsageError};
 use crate::ui::{EntryWriter, Extras, Format, Screen, say};
 
 const EXAMPLES: &str = "\
@@ -24,6 +25,7 @@ Examples:
   ctkeeper list -o json unreplied | jq -r .original.source
   ctkeeper list --netns all 'timeout > 4d' --limit 20
   conntrack -L | ctkeeper list --from - -o json state TIME_WAIT
+  ctkeeper list --table expectations         what helpers (FTP, SIP) expect
 
 On a terminal the default is columns, elsewhere text as `conntrack -L` prints it.";
 
@@ -36,6 +38,10 @@ pub(crate) struct ListArgs {
 
     #[command(flatten)]
     from: FromArgs,
+
+    /// Which list of the kernel's
+    #[arg(long, value_name = "TABLE", default_value = "entries", conflicts_with = "from")]
+    table: Table,
 
     /// How to write them
     #[arg(short, long, value_name = "FORMAT")]
@@ -54,15 +60,39 @@ pub(crate) struct ListArgs {
     extended: bool,
 }
 
+/// What `--table` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Table {
+    /// Tracked connections
+    Entries,
+    /// Connections that helpers expect
+    Expectations,
+    /// Entries that are deleted, while the event that tells it could not be delivered
+    Dying,
+    /// Entries whose first packet is on its way; none since Linux 6.0
+    Unconfirmed,
+}
+
 /// Lists the entries that match.
 pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let filter = args.filter.compile()?;
+    if args.table == Table::Expectations {
+        if !filter.is_everything() {
+            return Err(UsageError(expectations::NO_FILTER.to_owned()).into());
+        }
+        return expectations::list(args.output, args.limit, global);
+    }
     let saved = args.from.open(global)?;
     let screen = Screen::stdout(global.color);
     let format = Format::choose(args.output, global.json, &screen)?;
     let extras = Extras { extended: args.extended, id: args.id, events: false };
     let mut listing = Listing {
         kernel: kernel_filter(&filter),
+        list: match args.table {
+            Table::Dying => List::Dying,
+            Table::Unconfirmed => List::Unconfirmed,
+            Table::Entries | Table::Expectations => List::Table,
+        },
         now: if filter.needs_clock() { nanoseconds_since_epoch() } else { 0 },
         filter,
         writer: EntryWriter::new(format, extras, screen),
@@ -87,6 +117,7 @@ pub(super) fn nanoseconds_since_epoch() -> u64 {
 
 struct Listing {
     filter: Filter,
+    list: List,
     kernel: DumpFilter,
     /// What ages count from.
     now: u64,
@@ -112,12 +143,13 @@ impl Listing {
         let standing = table.count_and_limit()?.entries;
         self.tally.standing += u64::from(standing);
         // A dump walks the whole host's hash table, even for an empty namespace.
-        if (standing == 0 && label.is_some()) || self.left == 0 {
+        let is_empty = standing == 0 && self.list == List::Table;
+        if (is_empty && label.is_some()) || self.left == 0 {
             return Ok(());
         }
         let mut outcome = Ok(());
-        let kernel = self.kernel;
-        let dump = table.dump(&kernel, |flow| match self.entry(flow, label) {
+        let (kernel, list) = (self.kernel, self.list);
+        let dump = table.dump_list(list, &kernel, |flow| match self.entry(flow, label) {
             Ok(()) if self.left > 0 => ControlFlow::Continue(()),
             result => {
                 outcome = result;

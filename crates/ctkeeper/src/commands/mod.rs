@@ -1,19 +1,30 @@
 //! One module a command: arguments in, calls of the libraries, values drawn.
 
+pub(crate) mod add;
+mod agreement;
 pub(crate) mod bundle;
 pub(crate) mod conntrack;
 pub(crate) mod count;
+pub(crate) mod delete;
 pub(crate) mod doctor;
+mod expectations;
 pub(crate) mod explain;
 mod filter;
 pub(crate) mod fix;
+pub(crate) mod flush;
 pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod lab;
 pub(crate) mod list;
+mod matching;
 mod namespaces;
+mod outcome;
+pub(crate) mod restore;
+pub(crate) mod save;
 mod saved;
 pub(crate) mod stats;
+pub(crate) mod update;
+mod values;
 pub(crate) mod watch;
 
 use std::process::ExitCode;
@@ -26,6 +37,12 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args, &cli.global),
         Command::List(args) => list::run(&args, &cli.global),
         Command::Get(args) => get::run(&args, &cli.global),
+        Command::Add(args) => add::run(&args, &cli.global),
+        Command::Update(args) => update::run(&args, &cli.global),
+        Command::Delete(args) => delete::run(&args, &cli.global),
+        Command::Flush(args) => flush::run(&args, &cli.global),
+        Command::Save(args) => save::run(&args, &cli.global),
+        Command::Restore(args) => restore::run(&args, &cli.global),
         Command::Count(args) => count::run(&args, &cli.global),
         Command::Stats(args) => stats::run(&args, &cli.global),
         Command::Watch(args) => watch::run(&args, &cli.global),

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ctkeeper_flow::{EventKind, Filter, units};
 use ctkeeper_netlink::{Conntrack, Event, Events, Groups};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::expectations;
 use super::filter::{FILTER_HELP, FilterArgs, kernel_filter};
 use super::list::nanoseconds_since_epoch;
 use super::namespaces::Selection;
@@ -26,6 +27,7 @@ Examples:
   ctkeeper watch --events new udp dport 53       new DNS queries
   ctkeeper watch --events destroy --duration 1m -o json
   ctkeeper watch --count 100 --netns blue
+  ctkeeper watch --table expectations            what helpers (FTP, SIP) come to expect
 
 Listening is not free: while anybody listens, each new connection of the namespace costs the kernel
 3.5 to 5.8 microseconds more on the packet's path (a bare UDP flow costs 6). Destroy events alone do
@@ -39,6 +41,10 @@ counter may pass it over. Losses are counted exactly.";
 pub(crate) struct WatchArgs {
     #[command(flatten)]
     filter: FilterArgs,
+
+    /// Events of which table
+    #[arg(long, value_name = "TABLE", default_value = "entries")]
+    table: Watched,
 
     /// Which events: new, update, destroy
     #[arg(long, value_name = "KIND,…", value_delimiter = ',', value_parser = kind)]
@@ -74,11 +80,14 @@ pub(crate) struct WatchArgs {
 }
 
 /// How long a wait for events lasts before the clock and the signals are looked at.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Shows events until told to stop.
 pub(crate) fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let filter = args.filter.compile()?;
+    if args.table == Watched::Expectations {
+        return args.expectations(&filter, global);
+    }
     let selection = Selection::of(global)?;
     let screen = Screen::stdout(global.color);
     let format = Format::choose(args.output, global.json, &screen)?;
@@ -107,7 +116,33 @@ pub(crate) fn run(args: &WatchArgs, global: &Global) -> anyhow::Result<ExitCode>
     outcome.map(|()| ExitCode::from(exit::OK))
 }
 
-const ONE_NAMESPACE: &str = "watch listens in one namespace, since listening taxes each that it \
+/// What `--table` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Watched {
+    /// Tracked connections
+    Entries,
+    /// Connections that helpers expect
+    Expectations,
+}
+
+impl WatchArgs {
+    fn expectations(&self, filter: &Filter, global: &Global) -> anyhow::Result<ExitCode> {
+        if !filter.is_everything() || self.resync {
+            return Err(UsageError(expectations::NO_FILTER.to_owned()).into());
+        }
+        let watch = expectations::Watch {
+            output: self.output,
+            groups: groups(&self.events),
+            buffer: self.buffer as usize * 1024 * 1024,
+            left: self.count.unwrap_or(u64::MAX),
+            deadline: self.duration.and_then(|duration| Instant::now().checked_add(duration)),
+        };
+        let stop = stop_on_signals()?;
+        watch.run(&stop, global)
+    }
+}
+
+pub(super) const ONE_NAMESPACE: &str = "watch listens in one namespace, since listening taxes each that it \
                              listens in: name one with --netns, or run one watch for each";
 
 /// A flag that is set when somebody asks to stop; asked twice, the process ends at once.

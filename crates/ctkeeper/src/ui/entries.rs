@@ -128,7 +128,7 @@ impl EntryWriter {
     fn xml_head(&mut self, namespace: Option<&str>) -> io::Result<()> {
         if !self.is_open {
             self.is_open = true;
-            write!(self.out, "{}<conntrack>\n", xml::DECLARATION)?;
+            writeln!(self.out, "{}<conntrack>", xml::DECLARATION)?;
         }
         match self.change_of(namespace) {
             // Two hyphens would end the comment.
@@ -252,7 +252,7 @@ fn cells(
     cells
 }
 
-fn event_cell(event: EventKind) -> Cell {
+pub(super) fn event_cell(event: EventKind) -> Cell {
     let style = match event {
         EventKind::New => Screen::GOOD,
         EventKind::Update => Screen::NOTE,
@@ -276,11 +276,11 @@ fn state(flow: &Flow) -> Cell {
     }
 }
 
-fn source(tuple: &Tuple) -> String {
+pub(super) fn source(tuple: &Tuple) -> String {
     endpoint(tuple.source, tuple.source_port())
 }
 
-fn destination(tuple: &Tuple) -> String {
+pub(super) fn destination(tuple: &Tuple) -> String {
     endpoint(tuple.destination, tuple.destination_port())
 }
 
@@ -347,7 +347,7 @@ fn age(flow: &Flow, now: u64) -> String {
 /// Ages below are shown as this.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-fn span(seconds: u32) -> String {
+pub(super) fn span(seconds: u32) -> String {
     match seconds {
         0 => "0 s".to_owned(),
         seconds => units::duration(Duration::from_secs(seconds.into())),

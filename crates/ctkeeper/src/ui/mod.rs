@@ -1,6 +1,7 @@
 //! How values are drawn: colours, widths, hostile text. Numbers are `ctkeeper_flow::units`.
 
 mod entries;
+mod expectations;
 pub(crate) mod explanation;
 mod output;
 pub(crate) mod report;
@@ -12,6 +13,7 @@ mod text;
 
 pub(crate) use ctkeeper_flow::hostile::escaped as printable;
 pub(crate) use entries::{EntryWriter, Extras, Format};
+pub(crate) use expectations::ExpectationWriter;
 pub(crate) use output::Output;
 pub(crate) use say::{notice, say};
 pub(crate) use screen::Screen;
