@@ -115,7 +115,7 @@ pub(crate) fn json_tells_what_was_done() -> anyhow::Result<()> {
     for (command, _) in SEVERAL {
         let (code, told) = object(&namespace, &[command, &["--json"]].concat())?;
         ensure!(code == Some(4) && told["outcome"] == "planned", "{command:?}: {told}");
-        ensure!(told["schema"] == "ctkeeper.change/1" && told["command"] == command[0], "{told}");
+        ensure!(told["schema"] == "ctkeeper.entries/1" && told["command"] == command[0], "{told}");
         ensure!(told["done"] == 0 && told["matched"].as_u64() >= Some(tcp as u64), "{told}");
     }
     let (_, told) = object(&namespace, &["delete", "tcp", "--json", "--dry-run"])?;

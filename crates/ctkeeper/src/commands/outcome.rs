@@ -12,7 +12,7 @@ use crate::exit;
 use crate::ui::{printable, say};
 
 /// Name and version of what `--json` prints.
-const SCHEMA: &str = "ctkeeper.change/1";
+const SCHEMA: &str = "ctkeeper.entries/1";
 /// Failures that are named one by one.
 const NAMED: usize = 10;
 
