@@ -33,6 +33,7 @@ pub struct Stage {
     folder: TempDir,
     laid: Instant,
     making: Duration,
+    called: Option<Instant>,
     at_first: Look,
     namespace: Namespace,
 }
@@ -69,6 +70,7 @@ impl Stage {
             folder,
             laid: Instant::now(),
             making: Duration::ZERO,
+            called: None,
             at_first: Look::default(),
             namespace,
         };
@@ -92,7 +94,7 @@ impl Stage {
 
     /// Makes the table.
     fn lay(&mut self) -> anyhow::Result<()> {
-        self.laid = Instant::now();
+        (self.laid, self.called) = (Instant::now(), None);
         let steps = self.spec.steps.clone();
         self.perform(&steps).context("making the table")?;
         self.making = self.laid.elapsed();
@@ -125,6 +127,7 @@ impl Stage {
 
     /// How the table looks as it was made; if a case has changed it, or time has, it is made again.
     pub(super) fn ready(&mut self) -> anyhow::Result<Look> {
+        self.called = None;
         let stale = self.laid.elapsed() > FRESH && self.at_first.count() > 0;
         let now = self.look()?;
         if !stale && self.at_first.difference(&now).is_none() {
@@ -149,13 +152,16 @@ impl Stage {
     /// From then until now.
     fn moment(&self, from: Duration) -> Moment {
         let to = self.laid.elapsed().as_secs_f64();
-        Moment { from: from.as_secs_f64(), to, making: self.making.as_secs_f64() }
+        // What the case's own calls have made is as old as they.
+        let called = self.called.map_or(Duration::ZERO, |called| called.elapsed());
+        Moment { from: from.as_secs_f64(), to, making: (self.making + called).as_secs_f64() }
     }
 
     /// All calls of a case, one after the other.
     pub(super) fn call(&mut self, program: &Program, case: &Case) -> anyhow::Result<Vec<Said>> {
         self.lay_files(case)?;
         let calls = case.calls()?;
+        self.called = Some(Instant::now());
         let place = self.place();
         let each = calls.iter().map(|arguments| {
             let from = self.laid.elapsed();
