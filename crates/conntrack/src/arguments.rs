@@ -69,6 +69,7 @@ struct Parser<'a> {
     line: Getopt<'a>,
     long: Vec<LongOption>,
     command: Option<Command>,
+    no_command: bool,
     table: Table,
     family: Option<Family>,
     options: Options,
@@ -91,6 +92,7 @@ impl<'a> Parser<'a> {
             line: Getopt::new(words, posix),
             long: options::LONG.to_vec(),
             command: None,
+            no_command: false,
             table: Table::Conntrack,
             family: None,
             options: Options::default(),
@@ -485,6 +487,7 @@ impl<'a> Parser<'a> {
         {
             protocol.check(self.protocol_options, rules, self.table).map_err(Failure::Usage)?;
         }
+        self.no_command = self.command.is_none();
         Ok(self.command.take().unwrap_or(Command::Help))
     }
 
@@ -504,6 +507,7 @@ impl<'a> Parser<'a> {
             output: output_words(self.outputs),
             events,
             buffer_size: self.buffer_size,
+            no_command: self.no_command,
             warnings: self.warnings,
         }
     }

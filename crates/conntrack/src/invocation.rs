@@ -69,6 +69,8 @@ pub struct Invocation {
     pub events: Option<EventMask>,
     /// `-b`, bytes.
     pub buffer_size: Option<usize>,
+    /// Whether the line names no command, which shows the help too.
+    pub no_command: bool,
     /// Warnings that conntrack writes to standard error while it reads the arguments, each a line.
     pub warnings: Vec<String>,
 }

@@ -55,10 +55,11 @@ fn execute(arguments: &[OsString], streams: &mut Streams<'_>) -> Result<(), Fail
         let _unread = streams.err.write_all(format!("{warning}\n").as_bytes());
     }
     let invocation = parsed?;
-    if invocation.command == Command::Help {
-        let program =
-            arguments.first().map_or_else(|| OsStr::new("conntrack"), OsString::as_os_str);
-        return Ok(help::write(program, &invocation, streams.out)?);
+    let program = arguments.first().map_or_else(|| OsStr::new("conntrack"), OsString::as_os_str);
+    match &invocation.command {
+        Command::Help => return Ok(help::write(program, &invocation, streams.out)?),
+        Command::Load(file) => return commands::load::run(program, file, streams),
+        _ => {}
     }
     let count = commands::run(&invocation, streams)?;
     commands::summary(&invocation, count, streams)

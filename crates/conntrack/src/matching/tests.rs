@@ -18,6 +18,7 @@ fn invocation(command: Command, options: Options, template: Template) -> Invocat
         output: Output::default(),
         events: None,
         buffer_size: None,
+        no_command: false,
         warnings: Vec::new(),
     }
 }
