@@ -47,27 +47,43 @@ pub fn parse(arguments: &[OsString]) -> Result<Invocation, Refused> {
         && matches!(option, b"-R" | b"--load-file")
     {
         let file = OsString::from_vec(file.to_vec());
-        return Ok(Parser::new(Vec::new(), 0).finish(Command::Load(file.into())));
+        return Ok(Parser::new(Vec::new(), &mut Memory::new()).finish(Command::Load(file.into())));
     }
-    parse_words(words, &mut 0)
+    parse_words(words, &mut Memory::new())
 }
 
-/// Understands the words of a line; `outputs` are the bits of `-o`, which lines of one file have in
-/// common.
-pub(crate) fn parse_words(words: Vec<&[u8]>, outputs: &mut u32) -> Result<Invocation, Refused> {
-    let mut parser = Parser::new(words, *outputs);
-    let command = parser.read().and_then(|()| parser.check());
-    *outputs = parser.outputs;
-    match command {
+/// What outlives a line where many are read.
+pub(crate) struct Memory {
+    /// Bits of `-o`, which holds for all lines.
+    outputs: u32,
+    labels: Option<LabelMap>,
+    /// The long options; those of protocols go with the line.
+    long: Vec<LongOption>,
+    /// Whether the first operand ends the options.
+    posix: bool,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        let posix = std::env::var_os("POSIXLY_CORRECT").is_some();
+        Self { outputs: 0, labels: None, long: options::LONG.to_vec(), posix }
+    }
+}
+
+/// Understands the words of a line.
+pub(crate) fn parse_words(words: Vec<&[u8]>, memory: &mut Memory) -> Result<Invocation, Refused> {
+    memory.long.truncate(options::LONG.len());
+    let mut parser = Parser::new(words, memory);
+    match parser.read().and_then(|()| parser.check()) {
         Ok(command) => Ok(parser.finish(command)),
         Err(failure) => Err(Refused { warnings: parser.warnings, failure }),
     }
 }
 
 /// What has been read so far.
-struct Parser<'a> {
+struct Parser<'a, 'm> {
     line: Getopt<'a>,
-    long: Vec<LongOption>,
+    memory: &'m mut Memory,
     command: Option<Command>,
     no_command: bool,
     table: Table,
@@ -79,18 +95,15 @@ struct Parser<'a> {
     protocols: usize,
     protocol_options: u32,
     events: u32,
-    outputs: u32,
     buffer_size: Option<usize>,
-    labels: Option<LabelMap>,
     warnings: Vec<String>,
 }
 
-impl<'a> Parser<'a> {
-    fn new(words: Vec<&'a [u8]>, outputs: u32) -> Self {
-        let posix = std::env::var_os("POSIXLY_CORRECT").is_some();
+impl<'a, 'm> Parser<'a, 'm> {
+    fn new(words: Vec<&'a [u8]>, memory: &'m mut Memory) -> Self {
         Self {
-            line: Getopt::new(words, posix),
-            long: options::LONG.to_vec(),
+            line: Getopt::new(words, memory.posix),
+            memory,
             command: None,
             no_command: false,
             table: Table::Conntrack,
@@ -101,16 +114,14 @@ impl<'a> Parser<'a> {
             protocols: 0,
             protocol_options: 0,
             events: 0,
-            outputs,
             buffer_size: None,
-            labels: None,
             warnings: Vec::new(),
         }
     }
 
     /// Reads every option.
     fn read(&mut self) -> Result<(), Failure> {
-        while let Some(step) = self.line.step(options::SHORT, &self.long) {
+        while let Some(step) = self.line.step(options::SHORT, &self.memory.long) {
             match step {
                 Step::Option(Code::General(letter), value) => self.general(letter, value)?,
                 Step::Option(Code::Protocol { number, .. }, value) => {
@@ -347,7 +358,7 @@ impl<'a> Parser<'a> {
         let (extension, number) = protocol::find(value, etc_protocols::number)
             .ok_or_else(|| quote("`", value, "' unsupported protocol"))?;
         self.protocols += 1;
-        self.long.extend(extension.options(self.protocols));
+        self.memory.long.extend(extension.options(self.protocols));
         self.protocol = Some(extension);
         self.template.protocol = Some(number);
         self.template.protocol_by_alias = std::ptr::eq(extension, &raw const protocol::UNKNOWN)
@@ -390,12 +401,12 @@ impl<'a> Parser<'a> {
     fn output(&mut self, value: &[u8]) -> Result<(), Failure> {
         const ALONE: u32 = !(output::SAVE | output::USERSPACE);
         self.options.insert(Options::OUTPUT);
-        words::bits(value, words::OUTPUTS, &mut self.outputs, &mut self.warnings)
+        words::bits(value, words::OUTPUTS, &mut self.memory.outputs, &mut self.warnings)
             .map_err(bad_word)?;
-        if self.outputs & output::LABELS != 0 {
+        if self.memory.outputs & output::LABELS != 0 {
             self.need_labels();
         }
-        if self.outputs & output::SAVE != 0 && self.outputs & ALONE != 0 {
+        if self.memory.outputs & output::SAVE != 0 && self.memory.outputs & ALONE != 0 {
             return Err(Failure::problem(
                 "cannot combine save output with any other output type, use -o save only",
             ));
@@ -446,9 +457,9 @@ impl<'a> Parser<'a> {
 
     /// Reads the names of labels, once they are there.
     fn need_labels(&mut self) {
-        if self.labels.is_none() {
+        if self.memory.labels.is_none() {
             match LabelMap::read() {
-                Ok(map) => self.labels = Some(map),
+                Ok(map) => self.memory.labels = Some(map),
                 Err(cause) => self.warnings.push(format!("nfct_labelmap_new: {cause}")),
             }
         }
@@ -457,7 +468,7 @@ impl<'a> Parser<'a> {
     fn labels(&self, value: &[u8]) -> Result<Labels, Failure> {
         let mut labels = Labels::default();
         for name in value.split(|&byte| byte == b',') {
-            let bit = self.labels.as_ref().and_then(|map| map.bit(name));
+            let bit = self.memory.labels.as_ref().and_then(|map| map.bit(name));
             let bit = bit.ok_or_else(|| quote("unknown label '", name, "'"))?;
             labels.0[usize::from(bit / 8)] |= 1 << (bit % 8);
         }
@@ -504,7 +515,7 @@ impl<'a> Parser<'a> {
             family: self.family.or(by_default),
             options: self.options,
             template: self.template,
-            output: output_words(self.outputs),
+            output: output_words(self.memory.outputs),
             events,
             buffer_size: self.buffer_size,
             no_command: self.no_command,

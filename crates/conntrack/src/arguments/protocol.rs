@@ -67,7 +67,9 @@ pub(super) fn find(
     if let Some(extension) = KNOWN.iter().find(own) {
         return Some((extension, Protocol(extension.number)));
     }
-    if let Some(number) = by_name(text) {
+    // A name of digits alone would hide a number: nobody has one, and the file need not be read.
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if !is_number && let Some(number) = by_name(text) {
         return Some((&UNKNOWN, Protocol(number)));
     }
     let (number, rest) = numbers::unsigned(text, 0);

@@ -11,16 +11,10 @@ use crate::request;
 /// Makes what the command line describes; returns how many were made. With `-A` an entry that is
 /// there already is left as it is.
 pub(crate) fn run(invocation: &Invocation, _streams: &mut Streams<'_>) -> Result<u64, Failure> {
-    let mut table = Conntrack::open().map_err(|error| refused(invocation, &error))?;
-    run_with(&mut table, invocation)
-}
-
-/// The same with a table that is open.
-pub(crate) fn run_with(table: &mut Conntrack, invocation: &Invocation) -> Result<u64, Failure> {
-    let made = match invocation.table {
+    let made = Conntrack::open().and_then(|mut table| match invocation.table {
         Table::Expect => table.request_expectation(Verb::Create, &request::expectation(invocation)),
         _ => table.request_entry(Verb::Create, &request::creation(invocation)),
-    };
+    });
     match made {
         Ok(()) => Ok(1),
         Err(error) if is_there_already(invocation, error.errno()) => Ok(0),

@@ -3,6 +3,7 @@
 //! Every line is read before the first is carried out, and then once more: two passes over a file
 //! keep nothing in memory. What cannot be read twice, a pipe, is kept as it came.
 
+mod creations;
 mod lines;
 mod words;
 
@@ -10,13 +11,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use ctkeeper_netlink::Conntrack;
-
-use super::create;
 use crate::Streams;
-use crate::arguments::{Refused, parse_words};
+use crate::arguments::{Memory, Refused, parse_words};
 use crate::failure::Failure;
 use crate::invocation::{Command, Invocation, Table};
+use creations::Creations;
 use lines::Lines;
 use words::Words;
 
@@ -28,7 +27,8 @@ pub(crate) fn run(program: &OsStr, file: &Path, streams: &mut Streams<'_>) -> Re
         let name = file.as_os_str().as_bytes();
         Failure::Usage([b"Failed to open file ", name, b" for reading"].concat())
     })?;
-    let mut reader = Reader { program: program.as_bytes(), outputs: 0, words: Words::default() };
+    let mut reader =
+        Reader { program: program.as_bytes(), memory: Memory::new(), words: Words::default() };
     let mut misplaced = None;
     while let Some(line) = lines.next() {
         let Some((warnings, parsed)) = reader.read(line)? else { continue };
@@ -45,22 +45,41 @@ pub(crate) fn run(program: &OsStr, file: &Path, streams: &mut Streams<'_>) -> Re
         return Err(Failure::usage(message));
     }
     lines.rewind();
-    let mut session = Session { table: None };
+    let mut creations = Creations::default();
     while let Some(line) = lines.next() {
-        // What the first pass said, it does not say again. `-o` holds for all lines, those before it
-        // too, for they have all been read: it is known by now.
-        if let Some((_, parsed)) = reader.read(line)? {
-            session.execute(&parsed?, streams)?;
+        // What the first pass said, it does not say again. `-o` of later lines holds for earlier
+        // ones too: all have been read by now.
+        let parsed = match reader.read(line) {
+            Ok(None) => continue,
+            Ok(Some((_, parsed))) => parsed,
+            Err(failure) => Err(failure),
+        };
+        execute(parsed, &mut creations, streams)?;
+    }
+    creations.send()
+}
+
+/// Carries out a line, or lays it by if it makes an entry.
+fn execute(
+    parsed: Result<Invocation, Failure>,
+    creations: &mut Creations,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    match parsed {
+        Ok(line) if matches!(line.command, Command::Create | Command::Add) => creations.add(&line),
+        parsed => {
+            creations.send()?;
+            super::run(&parsed?, streams)?;
+            // What was printed stands before what comes next on standard error.
+            Ok(streams.out.flush()?)
         }
     }
-    Ok(())
 }
 
 /// Reads lines.
 struct Reader<'p> {
     program: &'p [u8],
-    /// `-o` of any line holds for all.
-    outputs: u32,
+    memory: Memory,
     words: Words,
 }
 
@@ -77,35 +96,10 @@ impl Reader<'_> {
             return Ok(None);
         }
         let words = self.words.of(self.program, line).map_err(Failure::usage)?;
-        Ok(Some(match parse_words(words, &mut self.outputs) {
+        Ok(Some(match parse_words(words, &mut self.memory) {
             Ok(mut invocation) => (std::mem::take(&mut invocation.warnings), Ok(invocation)),
             Err(Refused { warnings, failure }) => (warnings, Err(failure)),
         }))
-    }
-}
-
-/// Carries out lines.
-struct Session {
-    /// Open since the first line that makes an entry.
-    table: Option<Conntrack>,
-}
-
-impl Session {
-    fn execute(
-        &mut self,
-        invocation: &Invocation,
-        streams: &mut Streams<'_>,
-    ) -> Result<(), Failure> {
-        if !matches!(invocation.command, Command::Create | Command::Add) {
-            super::run(invocation, streams)?;
-            // What was printed stands before what comes next on standard error.
-            return Ok(streams.out.flush()?);
-        }
-        let table = match &mut self.table {
-            Some(table) => table,
-            place => place.insert(Conntrack::open().map_err(|e| super::refused(invocation, &e))?),
-        };
-        create::run_with(table, invocation).map(drop)
     }
 }
 
