@@ -226,6 +226,7 @@ mod tests {
             events: None,
             buffer_size: None,
             warnings: Vec::new(),
+            no_command: false,
         };
         Printer::new(&invocation, purpose)
     }

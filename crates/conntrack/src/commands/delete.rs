@@ -82,6 +82,7 @@ impl Deletion<'_> {
             self.condemned.clear();
             return Err(refused(self.invocation, &error));
         }
+        spared.sort_unstable();
         let mut spared = spared.into_iter().peekable();
         for (index, flow) in self.condemned.drain(..).enumerate() {
             if spared.next_if_eq(&index).is_none() {
