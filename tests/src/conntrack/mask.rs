@@ -8,6 +8,7 @@
 //! * reference counts, where a case says so;
 //! * where a protocol is named, which family comes first: one may ask the kernel for IPv4 and then
 //!   for IPv6 (the order within a family counts);
+//! * the path by which a program was called, where it names itself;
 //! * death by SIGPIPE is exit code 141, as a shell tells it.
 //!
 //! The value is left out, never its place or its shape: what stands around it is compared to the

@@ -65,6 +65,7 @@ pub(super) struct Running {
     child: Child,
     stdout: File,
     stderr: File,
+    name: String,
     what: String,
 }
 
@@ -124,8 +125,9 @@ impl Program {
         command.env_clear().env("PATH", PATH).env("TZ", "UTC").envs(&case.environment);
         command.stdout(output(case.stdout, &stdout)?).stderr(Stdio::from(stderr.try_clone()?));
         let child = place.enter(|| command.spawn())?;
-        let what = format!("{} {}", self.path.display(), arguments.join(" "));
-        Ok(Running { child: child.with_context(|| what.clone())?, stdout, stderr, what })
+        let name = self.path.display().to_string();
+        let what = format!("{name} {}", arguments.join(" "));
+        Ok(Running { child: child.with_context(|| what.clone())?, stdout, stderr, name, what })
     }
 
     fn command(&self, arguments: &[String], case: &Case) -> Command {
@@ -216,8 +218,9 @@ impl Running {
         };
         Ok(Said {
             end: end_of(status),
-            stdout: text(self.stdout)?,
-            stderr: text(self.stderr)?,
+            // Either may name itself as it was called.
+            stdout: text(self.stdout)?.replace(&self.name, "conntrack"),
+            stderr: text(self.stderr)?.replace(&self.name, "conntrack"),
             moment: Moment::default(),
         })
     }
