@@ -125,7 +125,8 @@ impl Program {
         command.env_clear().env("PATH", PATH).env("TZ", "UTC").envs(&case.environment);
         command.stdout(output(case.stdout, &stdout)?).stderr(Stdio::from(stderr.try_clone()?));
         let child = place.enter(|| command.spawn())?;
-        let name = self.path.display().to_string();
+        let own = std::iter::once(self.path.display().to_string());
+        let name = own.chain(self.before.clone()).collect::<Vec<_>>().join(" ");
         let what = format!("{name} {}", arguments.join(" "));
         Ok(Running { child: child.with_context(|| what.clone())?, stdout, stderr, name, what })
     }
