@@ -52,24 +52,29 @@ impl Lines {
 
     /// The next line with its line feed, if it has one; what stands behind a NUL is lost.
     pub(super) fn next(&mut self) -> Option<&[u8]> {
-        if !self.has_line() && !self.ended {
-            self.fill();
-        }
-        let rest = &self.buffer[self.start..];
-        if rest.is_empty() {
+        let length = match self.line_length() {
+            None if !self.ended => {
+                self.fill();
+                self.line_length()
+            }
+            length => length,
+        };
+        let length = length.unwrap_or(self.buffer.len() - self.start);
+        if length == 0 {
             return None;
         }
-        let window = &rest[..rest.len().min(LONGEST)];
-        let length = end_of_line(window).unwrap_or(window.len());
         let line = self.start..self.start + length;
         self.start = line.end;
         let line = &self.buffer[line];
-        Some(line.iter().position(|&byte| byte == 0).map_or(line, |nul| &line[..nul]))
+        Some(memchr::memchr(0, line).map_or(line, |nul| &line[..nul]))
     }
 
-    fn has_line(&self) -> bool {
+    /// The length of the next line if all of it is in the buffer.
+    fn line_length(&self) -> Option<usize> {
         let rest = &self.buffer[self.start..];
-        rest.len() >= LONGEST || end_of_line(rest).is_some()
+        let window = &rest[..rest.len().min(LONGEST)];
+        let end = memchr::memchr(b'\n', window).map(|feed| feed + 1);
+        end.or_else(|| (window.len() == LONGEST).then_some(LONGEST))
     }
 
     fn fill(&mut self) {
@@ -107,10 +112,6 @@ impl Source {
             }
         }
     }
-}
-
-fn end_of_line(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&byte| byte == b'\n').map(|feed| feed + 1)
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ const MOST_WORDS: usize = 254;
 /// Longest word.
 const LONGEST: usize = 1023;
 
+/// Words of a line that `-o save` writes, and some more.
+const USUAL_WORDS: usize = 40;
+
 /// The words of one line after the other, in the same memory.
 #[derive(Debug, Default)]
 pub(super) struct Words {
@@ -18,8 +21,11 @@ impl Words {
     pub(super) fn of<'w>(
         &'w mut self,
         program: &'w [u8],
-        line: &[u8],
+        line: &'w [u8],
     ) -> Result<Vec<&'w [u8]>, &'static str> {
+        if memchr::memchr(b'"', line).is_none() {
+            return unquoted(program, line);
+        }
         self.bytes.clear();
         self.ends.clear();
         self.split(line)?;
@@ -79,6 +85,23 @@ impl Words {
     }
 }
 
+/// The words of a line without quotes, as they stand in it.
+fn unquoted<'w>(program: &'w [u8], line: &'w [u8]) -> Result<Vec<&'w [u8]>, &'static str> {
+    let mut words = Vec::with_capacity(USUAL_WORDS);
+    words.push(program);
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n');
+    for word in line.split(is_blank).filter(|word| !word.is_empty()) {
+        if word.len() > LONGEST {
+            return Err("Parameter too long!");
+        }
+        if words.len() >= MOST_WORDS {
+            return Err("too many arguments");
+        }
+        words.push(word);
+    }
+    Ok(words)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +128,10 @@ mod tests {
         assert_eq!(words(&"x".repeat(1024)), Err("Parameter too long!"));
         assert_eq!(words(&"x ".repeat(253)).unwrap().len(), 253);
         assert_eq!(words(&"x ".repeat(254)), Err("too many arguments"));
+        // With quotes they are counted on another way.
+        assert_eq!(words(&format!("\"{}\"", "x".repeat(1023))).unwrap().len(), 1);
+        assert_eq!(words(&format!("\"{}\"", "x".repeat(1024))), Err("Parameter too long!"));
+        assert_eq!(words(&"\"x\" ".repeat(253)).unwrap().len(), 253);
+        assert_eq!(words(&"\"x\" ".repeat(254)), Err("too many arguments"));
     }
 }
