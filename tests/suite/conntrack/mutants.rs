@@ -95,11 +95,6 @@ pub(crate) const ALL: &[Mutant] = &[
         cases: &["flush-all"],
     },
     Mutant {
-        name: "flushes_another_family_too",
-        script: "exec real \"$@\"",
-        cases: &["flush-family-v4", "flush-family-v6"],
-    },
-    Mutant {
         name: "creates_with_another_mark",
         script: "args=$(printf '%s\\n' \"$*\" | sed 's/-m \\([0-9]\\)/-m 1\\1/'); exec real $args",
         cases: &["create-udp-mark"],
