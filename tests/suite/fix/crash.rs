@@ -65,6 +65,10 @@ fn ensure_before_or_after(tree: &Tree, before: &Before, what: &str) -> anyhow::R
         let comparable = running()? == before.running;
         ensure!(complete || !comparable, "{what}: not complete: {again:?}");
         ensure_code(tree.fix(&["--undo"])?, 0).with_context(|| what.to_owned())?;
+        // What values that were raised meanwhile asked for lay on top.
+        if !complete {
+            ensure_code(tree.fix(&["--undo"])?, 0).with_context(|| what.to_owned())?;
+        }
     }
     let now = tree.picture()?;
     ensure!(now == before.files, "{what}: not as before\n{:#?}\n{now:#?}", before.files);
