@@ -1,8 +1,9 @@
 //! Lines that chance puts together.
 
+use anyhow::Context;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crate::both::Real;
 
@@ -240,15 +241,23 @@ pub(crate) fn addresses_are_read_alike() -> anyhow::Result<()> {
     check(&line, 1500)
 }
 
+/// The same lines each time, unless `CTKEEPER_SEED` asks for others and `CTKEEPER_LINES` for more.
 fn check(lines: &impl Strategy<Value = Vec<String>>, cases: u32) -> anyhow::Result<()> {
     let real = Real::new()?;
+    let cases = number("CTKEEPER_LINES")?.map_or(cases, |lines| lines as u32);
+    let seed = number("CTKEEPER_SEED")?.unwrap_or(1).to_le_bytes().repeat(4);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new(config)
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
         .run(lines, |line| {
             let words: Vec<Vec<u8>> = line.iter().map(|word| word.clone().into_bytes()).collect();
             real.agrees(&words).map_err(|error| TestCaseError::fail(format!("{error:#}")))
         })
         .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn number(variable: &str) -> anyhow::Result<Option<u64>> {
+    let asked = std::env::var(variable).ok();
+    asked.map(|text| text.parse().with_context(|| format!("{variable}={text}"))).transpose()
 }
 
 /// A command, mostly, and up to eight options in any order.

@@ -114,6 +114,7 @@ impl Story {
         while let Some((_, after)) = rest.split_once("@@begin ") {
             let (heading, after) = after.split_once('\n').context("a step without heading")?;
             let (body, after) = after.split_once("@@end ").context("a step without end")?;
+            ensure!(!body.contains("@@begin "), "a step's end is missing: {heading}");
             let (stdout, stderr) = body.split_once("@@errors\n").context("a step cut short")?;
             let (code, after) = after.split_once('\n').context("a step without exit code")?;
             let (boot, name) = heading.split_once(' ').context("a step without name")?;
