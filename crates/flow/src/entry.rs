@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Direction, Family, Protocol, ProtocolState, Status, Tuple};
 
 /// The packet mark kept with an entry (`ct mark`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Mark(pub u32);
 

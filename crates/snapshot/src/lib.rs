@@ -8,10 +8,12 @@
 
 mod details;
 mod groups;
+mod holder;
 mod kernel_log;
 mod memory;
 mod namespace;
 mod settings;
+mod who;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -19,6 +21,10 @@ use thiserror::Error;
 pub use ctkeeper_flow::{Limit, Limits, Statistic, Statistics, Timeouts};
 pub use details::{LogExcerpt, LogLine, SettingsFile, SettingsLine, System};
 pub use groups::{Largest, Network, PortGroup, Service, Unanswered};
+pub use holder::{
+    Attached, Connection, Container, Holder, HolderIndex, Pod, Roster, SocketHolder, Tenant,
+    Unattributed, View,
+};
 pub use kernel_log::{FullReports, KernelLog};
 pub use memory::{EntrySize, Memory, Reservation};
 pub use namespace::{
@@ -29,6 +35,7 @@ pub use settings::{
     Assignment, EarlyLoad, Forecast, ForecastSource, ForecastValue, ModuleState, Origin, Reader,
     SettingKey, Settings,
 };
+pub use who::{Counted, Figure, Key, MakeUp, Part, Peer, Row, Table, Value, WHO_SCHEMA, Who};
 
 /// Name and version of the serialised form. A reader refuses any other major version.
 pub const SCHEMA: &str = "ctkeeper.snapshot/1";
