@@ -5,6 +5,7 @@
 
 mod arguments;
 mod commands;
+mod enduring;
 mod failure;
 mod help;
 pub mod invocation;
@@ -18,9 +19,11 @@ mod request;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
+use enduring::Enduring;
+
 pub use arguments::{Refused, parse};
 pub use commands::check_filters;
-pub use failure::Failure;
+use failure::Failure;
 pub use invocation::{Command, Invocation, Table};
 
 /// Where a command writes to.
@@ -57,10 +60,25 @@ fn execute(arguments: &[OsString], streams: &mut Streams<'_>) -> Result<(), Fail
     let invocation = parsed?;
     let program = arguments.first().map_or_else(|| OsStr::new("conntrack"), OsString::as_os_str);
     match &invocation.command {
-        Command::Help => return Ok(help::write(program, &invocation, streams.out)?),
-        Command::Load(file) => return commands::load::run(program, file, streams),
-        _ => {}
+        Command::Help => Ok(help::write(program, &invocation, streams.out)?),
+        Command::Load(_) | Command::Delete | Command::Update => {
+            let mut out = Enduring::new(streams.out);
+            perform(program, &invocation, &mut Streams { out: &mut out, err: streams.err })?;
+            out.flush()?;
+            Ok(out.outcome()?)
+        }
+        _ => perform(program, &invocation, streams),
     }
-    let count = commands::run(&invocation, streams)?;
-    commands::summary(&invocation, count, streams)
+}
+
+fn perform(
+    program: &OsStr,
+    invocation: &Invocation,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    if let Command::Load(file) = &invocation.command {
+        return commands::load::run(program, file, streams);
+    }
+    let count = commands::run(invocation, streams)?;
+    commands::summary(invocation, count, streams)
 }

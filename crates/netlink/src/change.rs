@@ -174,7 +174,18 @@ impl Conntrack {
         self.socket().send(operation, part.builder.bytes())?;
         let mut buffer = [0; SMALL_BUFFER];
         loop {
-            for message in Messages(self.socket().receive(operation, &mut buffer)?) {
+            // Without privilege the kernel refuses the first request and does not look at the others
+            // (`nfnetlink_rcv`, `nfnetlink.c`, Linux 6.12); answers come before `send` returns.
+            let refused_whole = matches!(&refusals[..], [(_, error)] if is_not_permitted(error));
+            let received = if refused_whole {
+                self.socket().receive_at_once(operation, &mut buffer)?
+            } else {
+                Some(self.socket().receive(operation, &mut buffer)?)
+            };
+            let Some(received) = received else {
+                return Err(Error::kernel(operation, String::new(), Errno(libc::EPERM)));
+            };
+            for message in Messages(received) {
                 let message = message.map_err(malformed)?;
                 if !self.socket().is_answer(&message, first, first.wrapping_add(last)) {
                     continue;
@@ -187,6 +198,10 @@ impl Conntrack {
             }
         }
     }
+}
+
+fn is_not_permitted(error: &Error) -> bool {
+    error.errno() == Some(Errno(libc::EPERM))
 }
 
 /// An entry that exists is left alone.

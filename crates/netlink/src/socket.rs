@@ -111,11 +111,19 @@ impl Socket {
         operation: Operation,
         buffer: &'b mut [u8],
     ) -> Result<&'b [u8], Error> {
-        let received = self.receive_from_kernel(operation, buffer)?;
-        if received.truncated {
-            return Err(Error::Truncated { operation });
-        }
-        Ok(buffer.get(..received.length).unwrap_or_default())
+        let received = self.receive_from_kernel(operation, buffer, true)?;
+        let seconds = RECEIVE_TIMEOUT.as_secs();
+        complete(operation, received.ok_or(Error::NoAnswer { operation, seconds })?, buffer)
+    }
+
+    /// As [`Self::receive`], of what is there already; `None` when there is nothing.
+    pub(crate) fn receive_at_once<'b>(
+        &self,
+        operation: Operation,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<&'b [u8]>, Error> {
+        let received = self.receive_from_kernel(operation, buffer, false)?;
+        received.map(|received| complete(operation, received, buffer)).transpose()
     }
 
     /// Whether a message is addressed to us and answers one of the requests from `first` to
@@ -179,18 +187,18 @@ impl Socket {
         }
     }
 
+    /// `None` when nothing came: within the timeout if it may `wait`.
     fn receive_from_kernel(
         &self,
         operation: Operation,
         buffer: &mut [u8],
-    ) -> Result<Received, Error> {
+        wait: bool,
+    ) -> Result<Option<Received>, Error> {
         loop {
-            match sys::receive(self.fd.as_fd(), buffer, true) {
-                Ok(received) if received.from_kernel => return Ok(received),
+            match sys::receive(self.fd.as_fd(), buffer, wait) {
+                Ok(received) if received.from_kernel => return Ok(Some(received)),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(Error::NoAnswer { operation, seconds: RECEIVE_TIMEOUT.as_secs() });
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(Error::kernel(operation, String::new(), error)),
             }
         }
@@ -208,6 +216,14 @@ pub(crate) fn open_in(
         return Socket::open(operation, groups);
     }
     crate::netns::enter(namespace, |_| Socket::open(operation, groups))?
+}
+
+/// The datagram in the buffer, unless it was longer than that.
+fn complete(operation: Operation, received: Received, buffer: &[u8]) -> Result<&[u8], Error> {
+    if received.truncated {
+        return Err(Error::Truncated { operation });
+    }
+    Ok(buffer.get(..received.length).unwrap_or_default())
 }
 
 /// Sorts a message of an answer.

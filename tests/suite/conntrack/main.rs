@@ -11,6 +11,7 @@ use ctkeeper_tests::{Need, ctkeeper_path, named_trial};
 use libtest_mimic::Arguments;
 
 mod mutants;
+mod ours;
 
 const PEER: &[Need] = &[
     Need::Root,
@@ -19,6 +20,14 @@ const PEER: &[Need] = &[
     Need::Program("conntrack", "conntrack"),
     Need::Program("nft", "nftables"),
     Need::Program("setpriv", "util-linux"),
+];
+
+type Test = fn() -> anyhow::Result<()>;
+
+const OURS: [(&str, Test); 3] = [
+    ("full disk", ours::a_full_disk_stops_no_deletion),
+    ("stamps", ours::stamps_are_of_their_moment),
+    ("without privilege", ours::many_requests_are_refused_at_once),
 ];
 
 fn main() -> ExitCode {
@@ -53,6 +62,9 @@ fn main() -> ExitCode {
         let suite = Arc::clone(&suite);
         let name = format!("mutant/{}", mutant.name);
         trials.push(named_trial(name, PEER, move || mutant.is_caught(&suite)));
+    }
+    for (name, test) in OURS {
+        trials.push(named_trial(format!("ours/{name}"), PEER, test));
     }
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     suite.clear();

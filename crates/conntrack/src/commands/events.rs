@@ -59,6 +59,7 @@ fn entries(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Fa
                 return;
             }
             shown += 1;
+            printer.tick();
             // Later releases leave it away where it would break the document.
             let port = if invocation.output.xml { 0 } else { event.port };
             printer.event(event.flow, event.kind, programs.tail(port));
