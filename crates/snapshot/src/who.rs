@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ctkeeper_flow::{Limit, Mark, Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::{Gap, Holder, Service, Taken};
+use crate::{Gap, Holder, Network, Service, Taken};
 
 /// Name and version of the serialised form.
 pub const WHO_SCHEMA: &str = "ctkeeper.who/1";
@@ -153,7 +153,7 @@ pub struct Row {
     pub twice: Option<u64>,
     /// Entries that came less those that went, a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub growth: Option<f64>,
+    pub growth: Option<Figure>,
     /// Counted ones by what they are; absent where the namespace was not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub make_up: Option<MakeUp>,
@@ -193,8 +193,10 @@ pub struct MakeUp {
 pub enum Peer {
     /// Another holder of this host.
     Holder(Holder),
-    /// A client's address, or its network where many of it come.
+    /// A client's address.
     Address(IpAddr),
+    /// A block of clients' addresses, where no single one of them stands out.
+    Network(Network),
     /// An address and port that was asked for.
     Service(Service),
 }
