@@ -8,6 +8,7 @@
 //! `/proc/sys/net` and `/proc/thread-self/net` show the network namespace of the *calling thread*
 //! (`/proc/net` that of the process's first one).
 
+pub mod cgroup;
 pub mod kernel_log;
 pub mod machine;
 pub mod memory;

@@ -9,6 +9,7 @@ use std::path::Path;
 use ctkeeper_netlink::netns::FoundNamespace;
 use ctkeeper_snapshot::NamespaceProcess;
 
+use crate::cgroup::{self, Membership, is_hexadecimal};
 use crate::read;
 
 /// Processes described on the whole host: `/proc` is read twice for each.
@@ -43,8 +44,9 @@ pub fn processes_each(namespaces: usize) -> usize {
 
 fn describe_in(proc: &Path, found: &FoundNamespace, processes: usize) -> Description {
     let pids = found.processes.iter().copied();
-    let processes: Vec<_> = pids.filter_map(|pid| process(proc, pid)).take(processes).collect();
-    let holder = processes.iter().find_map(|process| holder(process.cgroup.as_deref()?));
+    let described = pids.filter_map(|pid| process(proc, pid)).take(processes);
+    let (processes, groups): (Vec<_>, Vec<_>) = described.unzip();
+    let holder = groups.iter().flatten().find_map(holder);
     let (mut given, generated): (Vec<_>, Vec<_>) =
         found.paths.iter().map(|path| mount_name(path)).partition(|(_, given)| *given);
     given.extend(holder.map(|name| (name, true)));
@@ -58,27 +60,12 @@ fn describe_in(proc: &Path, found: &FoundNamespace, processes: usize) -> Descrip
     Description { names, processes }
 }
 
-fn process(proc: &Path, pid: u32) -> Option<NamespaceProcess> {
-    let folder = proc.join(pid.to_string());
-    let command = read::text(&folder.join("comm")).ok()?.trim_end_matches('\n').to_owned();
-    let cgroup = read::text(&folder.join("cgroup")).ok().and_then(|text| cgroup(&text));
-    Some(NamespaceProcess { pid, command, cgroup })
-}
-
-/// The path in the unified hierarchy; where processes are not sorted into that one, in systemd's or
-/// the memory controller's.
-fn cgroup(text: &str) -> Option<String> {
-    let of = |controller: &str| {
-        text.lines().find_map(|line| {
-            let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            controllers.split(',').any(|name| name == controller).then_some(path)
-        })
-    };
-    let paths = ["", "name=systemd", "memory"].into_iter().filter_map(of);
-    let mut paths: Vec<_> = paths.collect();
-    let sorted = paths.iter().position(|path| *path != "/");
-    (!paths.is_empty()).then(|| paths.swap_remove(sorted.unwrap_or(0)).to_owned())
+fn process(proc: &Path, pid: u32) -> Option<(NamespaceProcess, Option<Membership>)> {
+    let comm = read::text(&proc.join(pid.to_string()).join("comm")).ok()?;
+    let command = comm.trim_end_matches('\n').to_owned();
+    let group = cgroup::in_proc(proc, pid);
+    let path = group.as_ref().map(|group| group.path.clone());
+    Some((NamespaceProcess { pid, command, cgroup: path }, group))
 }
 
 /// The name of a bind mount, and whether somebody gave it (rather than a program made it up).
@@ -92,33 +79,17 @@ fn mount_name(path: &Path) -> (String, bool) {
     if folder { (name, !is_made_up) } else { (path.to_string_lossy().into_owned(), false) }
 }
 
-/// The container or pod that a control group's path names: `pod UID`, `container ID`.
-fn holder(cgroup: &str) -> Option<String> {
-    let parts = || cgroup.rsplit('/');
-    let pod = parts().find_map(pod_id).map(|id| format!("pod {id}"));
-    pod.or_else(|| parts().find_map(container_id).map(|id| format!("container {id}")))
-}
-
-/// The UID in `pod0f3c…` or `kubepods-burstable-pod0f3c….slice` (where systemd has underscores for
-/// dashes).
-fn pod_id(part: &str) -> Option<String> {
-    let part = part.strip_suffix(".slice").unwrap_or(part);
-    let (before, id) = part.rsplit_once("pod")?;
-    let is_pods = before.is_empty() || before.starts_with("kubepods");
-    let id = id.replace('_', "-");
-    let is_uid = id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    (is_pods && is_uid).then_some(id)
-}
-
-/// The id in `docker-ID.scope`, `cri-containerd-ID.scope`, `libpod-ID`, or a plain `ID`.
-fn container_id(part: &str) -> Option<&str> {
-    let part = part.strip_suffix(".scope").unwrap_or(part);
-    let id = part.rsplit(['-', ':']).next()?;
-    if id.len() >= 32 && is_id(id) { id.get(..SHORT_ID) } else { None }
+/// The container or pod that a control group names: `pod UID`, `container ID`.
+fn holder(group: &Membership) -> Option<String> {
+    let pod = group.pod.as_ref().map(|uid| format!("pod {uid}"));
+    pod.or_else(|| {
+        let id = &group.container.as_ref()?.id;
+        Some(format!("container {}", id.get(..SHORT_ID).unwrap_or(id)))
+    })
 }
 
 fn is_id(text: &str) -> bool {
-    text.len() >= SHORT_ID && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    text.len() >= SHORT_ID && is_hexadecimal(text)
 }
 
 #[cfg(test)]
@@ -135,27 +106,14 @@ mod tests {
     #[test]
     fn containers_and_pods_are_named_by_their_groups() {
         let uid = "0f3c2a1b-1111-2222-3333-444455556666";
-        let systemd_uid = uid.replace('-', "_");
         let cases = [
             (format!("/docker/{ID}"), Some("container 3f2a9c1b7d04".to_owned())),
-            (format!("/system.slice/docker-{ID}.scope"), Some("container 3f2a9c1b7d04".to_owned())),
-            (
-                format!("/machine.slice/libpod-{ID}.scope/container"),
-                Some("container 3f2a9c1b7d04".to_owned()),
-            ),
             (format!("/kubepods/burstable/pod{uid}/{ID}"), Some(format!("pod {uid}"))),
-            (
-                format!(
-                    "/kubepods.slice/kubepods-pod{systemd_uid}.slice/cri-containerd-{ID}.scope"
-                ),
-                Some(format!("pod {uid}")),
-            ),
+            ("/lxc.payload.web".to_owned(), Some("container web".to_owned())),
             ("/system.slice/haproxy.service".to_owned(), None),
-            ("/user.slice/tripod".to_owned(), None),
-            ("/".to_owned(), None),
         ];
         for (path, expected) in cases {
-            assert_eq!(holder(&path), expected, "{path}");
+            assert_eq!(holder(&Membership::from_path(&path)), expected, "{path}");
         }
     }
 
@@ -180,23 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn the_hierarchy_that_sorts_processes_is_taken() {
-        assert_eq!(cgroup("0::/a\n").as_deref(), Some("/a"));
-        assert_eq!(cgroup("5:cpu,memory:/b\n1:name=systemd:/c\n0::/\n").as_deref(), Some("/c"));
-        assert_eq!(cgroup("5:cpu,memory:/b:x\n0::/\n").as_deref(), Some("/b:x"));
-        assert_eq!(cgroup("0::/\n").as_deref(), Some("/"));
-        assert_eq!(cgroup("junk\n"), None);
-    }
-
-    #[test]
     fn many_namespaces_get_fewer_processes_each() {
         assert_eq!([0, 1, 100, 200, 500, 5000].map(processes_each), [5, 5, 5, 2, 1, 1]);
     }
 
     proptest! {
         #[test]
-        fn hostile_paths_do_no_harm(path in ".{0,80}", text in ".{0,200}") {
-            let _ = (holder(&path), cgroup(&text), mount_name(Path::new(&path)));
+        fn hostile_paths_do_no_harm(path in ".{0,80}") {
+            let _ = mount_name(Path::new(&path));
         }
     }
 }
