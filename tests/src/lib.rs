@@ -4,15 +4,21 @@
 //!
 //! Namespaces, fills and the lock are the lab's; its rules hold here too.
 
+mod ask;
 mod binary;
 pub mod conntrack;
+mod control_group;
+mod docker;
 mod doctor;
 pub mod engine;
 mod harness;
 mod matrix;
 
+pub use ask::ask;
 pub use binary::{Output, ctkeeper, ctkeeper_path, run};
+pub use control_group::ControlGroup;
 pub use ctkeeper_lab::{Filling, HostValues, Namespace, ensure_harmless, fill, filled};
+pub use docker::{DOCKER, Docker, IMAGE};
 pub use doctor::{Report, doctor, report_of};
 pub use harness::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main, named_trial};
 pub use matrix::Matrix;

@@ -11,7 +11,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main as harness};
+use ctkeeper_tests::{Case, DOCKER, KERNEL, MOUNTS, NOBODY, Need, RULES, main as harness};
 
 const LOOKING: &[Need] = &[
     Need::Root,
@@ -26,15 +26,6 @@ const PROXY: &[Need] = &[
     Need::Program("haproxy", "haproxy"),
     Need::Program("conntrack", "conntrack"),
 ];
-const DOCKER: &[Need] = &[
-    Need::Root,
-    Need::Conntrack,
-    Need::Program("nft", "nftables"),
-    Need::Program("conntrack", "conntrack"),
-    Need::Program("dockerd", "docker.io"),
-    Need::Program("busybox", "busybox-static"),
-];
-
 fn main() -> ExitCode {
     harness(&[
         Case { name: "table_full", needs: RULES, run: table::table_full },
