@@ -1,17 +1,32 @@
 //! Counting, pure: what a table's entries are, from all of them or from a sample with its
-//! uncertainty; whether eviction can make room; how long until the table is full.
+//! uncertainty; whose they are; whether eviction can make room; how long until the table is full.
 //!
 //! A dump walks the hash table in keyed-hash order, so its first *k* entries are a uniform sample
-//! of the whole (measured: `facts` of this project, block shares spread as the binomial says).
+//! of the whole (measured: block shares spread as the binomial says; the suite `sampling` holds the
+//! intervals against tables whose content is known).
+//!
+//! * [`Attributor`] tells whose an entry is, by a roster of holders.
+//! * [`Counter`] counts entries of one or many tables by a key or a pair, with intervals.
+//! * [`Panel`] tells how rows grow, from two looks at the same entries.
+//! * [`Tally`] sums up one table for the Snapshot.
 
+mod attribution;
+mod counter;
 mod estimate;
 mod groups;
+mod hashing;
 mod headroom;
+mod idle;
 mod pairs;
+mod panel;
 mod tally;
 
-pub use estimate::{Estimate, entries};
+pub use attribution::{Attribution, Attributor, HolderRef, PeerRef, Way};
+pub use counter::{Counter, Rows, TableCounter, TableFacts};
+pub use estimate::{Estimate, entries, figure, sum};
 pub use groups::PortUse;
 pub use headroom::{Headroom, eviction_chance, time_until_full};
+pub use idle::{Clock, Idle};
 pub use pairs::{Local, ProcessSockets, proxies};
+pub use panel::{Growth, Panel};
 pub use tally::{IDLE_SECONDS, LOCKED_SECONDS, Tally};
