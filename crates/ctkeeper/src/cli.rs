@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ctkeeper_observe::Selection;
 
 use crate::commands::add::AddArgs;
@@ -25,6 +25,7 @@ use crate::commands::stats::StatsArgs;
 use crate::commands::update::UpdateArgs;
 use crate::commands::watch::WatchArgs;
 use crate::exit::{self, UsageError};
+use crate::help::with_unbroken_prose;
 
 /// Connection tracking: is this host all right, who fills the table, and the fix that lasts.
 ///
@@ -151,9 +152,15 @@ impl Command {
     }
 }
 
+/// The definition of the command line.
+pub(crate) fn command() -> clap::Command {
+    with_unbroken_prose(Cli::command())
+}
+
 /// The command line, or the exit code after its help, version or error has been printed.
 pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, ExitCode> {
-    Cli::try_parse_from(with_default_command(arguments)).map_err(|error| {
+    let matches = command().try_get_matches_from(with_default_command(arguments));
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
         // Help that nobody reads any more is no failure.
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })

@@ -8,6 +8,7 @@
 mod cli;
 mod commands;
 mod exit;
+mod help;
 mod ui;
 
 use std::process::ExitCode;

@@ -22,8 +22,10 @@ use crate::ui::{EntryWriter, Extras, Format, Screen, say};
 const EXAMPLES: &str = "\
 Examples:
   ctkeeper add udp 10.0.0.1:5000 10.0.0.53:53 --timeout 30s
-  ctkeeper add tcp 10.0.0.1:4000 10.0.0.2:80 --timeout 5d --state ESTABLISHED --status assured,seen_reply
-  ctkeeper add tcp 10.0.0.1:4000 10.0.0.9:80 --timeout 1h --dnat 192.0.2.2:8080 --mark 0x10
+  ctkeeper add tcp 10.0.0.1:4000 10.0.0.2:80 --timeout 5d \\
+      --state ESTABLISHED --status assured,seen_reply
+  ctkeeper add tcp 10.0.0.1:4000 10.0.0.9:80 --timeout 1h \\
+      --dnat 192.0.2.2:8080 --mark 0x10
   ctkeeper add icmp 10.0.0.1 10.0.0.2 icmp-id 77 zone 5 --timeout 1m
 
 The entry that the kernel made is shown: a translated port may be another than the one asked for if

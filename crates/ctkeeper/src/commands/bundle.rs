@@ -25,11 +25,11 @@ const LOG_LINES: usize = 300;
 /// Options of `ctkeeper bundle`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
-  ctkeeper bundle                     ctkeeper-HOST-DATE.json in this folder
-  ctkeeper bundle --anonymize         the same without names and addresses, for a public ticket
-  ctkeeper bundle -o web.json         another name
+  ctkeeper bundle                   ctkeeper-HOST-DATE.json in this folder
+  ctkeeper bundle --anonymize       without names and addresses
+  ctkeeper bundle -o web.json       another name
   ctkeeper bundle -o - | ssh me@desk 'cat > web.json'
-  ctkeeper doctor --from web.json     what was found then: same findings, same exit code
+  ctkeeper doctor --from web.json   what was found then
 
 It holds the snapshot that doctor judges (limits, memory, every namespace with its counters per
 CPU, sums and the largest senders of a sample of its entries, what turned tracking on), the

@@ -15,9 +15,9 @@ use crate::exit::UsageError;
 
 const EXAMPLES: &str = "\
 Examples:
-  ctkeeper conntrack -L -p tcp --dport 443     what conntrack -L prints, at half its cost
+  ctkeeper conntrack -L -p tcp --dport 443   as conntrack prints
   ctkeeper conntrack -E -e NEW -o timestamp
-  ctkeeper --netns blue conntrack -S           in another network namespace
+  ctkeeper --netns blue conntrack -S         in another network namespace
   ln -s \"$(command -v ctkeeper)\" /usr/local/sbin/conntrack
 
 The words, the output and the exit codes are those of conntrack-tools 1.4.7: see conntrack(8), and

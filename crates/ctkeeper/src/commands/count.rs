@@ -17,10 +17,10 @@ use crate::ui::{Cell, Column, Screen, Table, printable, say, wrap};
 
 const EXAMPLES: &str = "\
 Examples:
-  ctkeeper count                         the kernel's count and its limit, at no cost
-  ctkeeper count --exact                 counted entry by entry
-  ctkeeper count state TIME_WAIT         entries that match
-  ctkeeper count --netns all --json      every namespace, an object a line
+  ctkeeper count                       the kernel's count and its limit
+  ctkeeper count --exact               counted entry by entry
+  ctkeeper count state TIME_WAIT       entries that match
+  ctkeeper count --netns all --json    every namespace, an object a line
 
 The kernel's count includes entries that have expired and are not collected yet, for up to a minute;
 with a filter or --exact they are left out (reading the table collects them). A table that changes

@@ -35,7 +35,10 @@ empties a table.";
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
-    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}\n\n{FILTER_HELP}")
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}\n\n{FILTER_HELP}"),
+    mut_arg("words", |filter| filter.help(
+        "Which entries to delete, such as `tcp dport 443 not assured`; required: `ctkeeper flush` empties the table"
+    ))
 )]
 pub(crate) struct DeleteArgs {
     #[command(flatten)]

@@ -28,12 +28,13 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// Options of `ctkeeper doctor`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
-  ctkeeper                      judge this host, every network namespace
-  ctkeeper doctor --window 2s   look twice, 2 s apart: are packets being refused just now?
-  ctkeeper doctor --watch       look again every 2 s
-  ctkeeper doctor --netns web   one namespace
-  ctkeeper doctor --save f.json; ctkeeper doctor --from f.json    judge it elsewhere, or later
-  ctkeeper doctor --from ctkeeper-web-3-20261122-204107.json      judge what `ctkeeper bundle` made
+  ctkeeper                        judge this host, every network namespace
+  ctkeeper doctor --window 2s     look twice: are packets being refused now?
+  ctkeeper doctor --watch         look again every 2 s
+  ctkeeper doctor --netns web     one namespace
+  ctkeeper doctor --save f.json   keep what was seen
+  ctkeeper doctor --from f.json   judge it elsewhere, or later
+  ctkeeper doctor --from b.json   judge what `ctkeeper bundle` made
 
 Exit codes: 0 ok, 1 warning, 2 critical, 3 could not tell, 64 wrong command line.
 Without --window, rates are held against the last look, whose counters are kept in

@@ -12,13 +12,18 @@ use crate::ui::say;
 /// What the help of each command with a filter says about it.
 pub(crate) const FILTER_HELP: &str = "\
 Filter:
-  Terms, all of which must hold; `or`, `not` and ( ) as usual. Quote what the shell would take.
-  Addresses   src, dst, reply-src, reply-dst, host  10.0.0.1 or 10.0.0.0/8 or fd00::/8
-  Ports       sport, dport, reply-sport, reply-dport, port  443 or 80,443 or 8000-8100
+  Terms, all of which must hold; `or`, `not` and ( ) as usual. Quote what the
+  shell would take.
+  Addresses   src, dst, reply-src, reply-dst, host
+              10.0.0.1 or 10.0.0.0/8 or fd00::/8
+  Ports       sport, dport, reply-sport, reply-dport, port
+              443 or 80,443 or 8000-8100
   Protocol    tcp udp icmp icmpv6 sctp gre udplite dccp, proto 47; ipv4 ipv6
   State       state ESTABLISHED,TIME_WAIT; closing
-  Status      assured unreplied replied snat dnat nat offload fixed_timeout dying
-  Numbers     timeout < 5m, age > 1h, bytes > 1MiB, packets > 10k, mark 0x10/0xf0, zone 5
+  Status      assured unreplied replied snat dnat nat offload fixed_timeout
+              dying
+  Numbers     timeout < 5m, age > 1h, bytes > 1MiB, packets > 10k,
+              mark 0x10/0xf0, zone 5
   Others      icmp-type 8, helper ftp, label 7, use, id
   The whole language: docs/filter.md";
 

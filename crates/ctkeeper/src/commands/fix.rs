@@ -32,12 +32,12 @@ const SCHEMA: &str = "ctkeeper.fix/1";
 /// Options of `ctkeeper fix`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
-  ctkeeper fix                       plan, explain, ask, apply, keep it after reboot
-  ctkeeper fix --yes                 the same without asking
-  ctkeeper fix --target 600k --memory-share 40%    a limit of your own, on a small machine
-  ctkeeper fix --persist             keep what runs after reboot; running values stay
-  ctkeeper fix --undo                take the last change back, running values and files
-  ctkeeper fix --emit ansible        for hosts that are managed elsewhere
+  ctkeeper fix                 plan, explain, ask, apply, keep it after reboot
+  ctkeeper fix --yes           the same without asking
+  ctkeeper fix --target 600k   a limit of your own
+  ctkeeper fix --persist       keep what runs after reboot; running values stay
+  ctkeeper fix --undo          take the last change back, files too
+  ctkeeper fix --emit ansible  for hosts that are managed elsewhere
 
 Exit codes: 0 done, or nothing to do; 1 refused, or failed (the message says whether everything is
 as before); 4 plan printed and not applied; 64 wrong command line. A reader that goes away

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
 
-use crate::cli::Cli;
+use crate::cli;
 use crate::exit;
 
 /// Options of `ctkeeper generate`.
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn man(folder: &Path) -> anyhow::Result<()> {
-    let mut command = Cli::command();
+    let mut command = cli::command();
     command.build();
     pages(folder, &command, "ctkeeper")
 }
@@ -69,7 +69,7 @@ fn page(folder: &Path, command: &clap::Command, name: &str) -> anyhow::Result<()
 
 fn completions(folder: &Path) -> anyhow::Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        generate_to(shell, &mut Cli::command(), "ctkeeper", folder)
+        generate_to(shell, &mut cli::command(), "ctkeeper", folder)
             .with_context(|| format!("completions for {shell}"))?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::ui::{EntryWriter, Extras, Format, Screen, printable, say};
 
 const EXAMPLES: &str = "\
 Examples:
-  ctkeeper get tcp 10.0.0.1:4000 10.0.0.2:80       the source first, or the other way round
+  ctkeeper get tcp 10.0.0.1:4000 10.0.0.2:80
   ctkeeper get udp src 10.0.0.1 sport 5000 dst 10.0.0.53 dport 53 zone 5
   ctkeeper get icmp 10.0.0.1 10.0.0.2 icmp-id 77
   ctkeeper get tcp [fd00::1]:4000 [fd00::2]:80 --json

@@ -26,7 +26,7 @@ use crate::ui::{Screen, say};
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Examples:
-  ctkeeper lab nightmare         a load balancer runs into the limit, and how it gets out
+  ctkeeper lab nightmare         a load balancer runs into the limit
   ctkeeper lab list              the scenarios, and what doctor finds in each
   ctkeeper lab run full          run one; say whether all came as expected
   ctkeeper lab run ./mine.toml   run one of your own
@@ -56,9 +56,9 @@ enum LabCommand {
 /// Options of `ctkeeper lab run`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
-  ctkeeper lab run full                    one that comes with ctkeeper (lab list)
-  ctkeeper lab run ./mine.toml --json      one of your own, the report as JSON
-  ctkeeper lab run full --artefacts DIR    keep statistics, rules and logs there if it fails
+  ctkeeper lab run full                   one that comes with ctkeeper
+  ctkeeper lab run ./mine.toml --json     one of your own
+  ctkeeper lab run full --artefacts DIR   keep the logs if it fails
 
 Exit codes: 0 everything came as expected, 1 it did not or could not run, 64 wrong command line
 or scenario. Needs root.")]
@@ -76,8 +76,8 @@ struct RunArgs {
 /// Options of `ctkeeper lab nightmare`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
-  ctkeeper lab nightmare             watch it happen, then read the table of its phases
-  ctkeeper lab nightmare --json      the report as JSON, progress on standard error
+  ctkeeper lab nightmare          watch it happen
+  ctkeeper lab nightmare --json   the report as JSON
 
 Real clients reach real back ends through HAProxy (Debian package haproxy) and a stateful firewall
 (nftables), in namespaces of the lab's own. Their table is filled to the limit that this host has;

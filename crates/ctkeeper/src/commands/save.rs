@@ -17,10 +17,10 @@ use crate::ui::{Output, say};
 
 const EXAMPLES: &str = "\
 Examples:
-  ctkeeper save > table                        all entries of this namespace
-  ctkeeper save tcp assured -o json > table    those that match, with everything known of them
+  ctkeeper save > table                         all entries of this namespace
+  ctkeeper save tcp assured -o json > table     those that match
   ctkeeper save --netns blue | ctkeeper restore --netns green -
-  ctkeeper save > table && conntrack -R table  conntrack reads it too
+  ctkeeper save > table && conntrack -R table   conntrack reads it too
 
 The form `save` is that of `conntrack -L -o save` with what that leaves out: marks, translated ports
 (conntrack loses them), and, as words that conntrack passes over, labels, helpers, masters and TCP's

@@ -22,8 +22,8 @@ use crate::ui::{Screen, say};
 
 const EXAMPLES: &str = "\
 Examples:
-  ctkeeper update src 10.0.0.7 --mark 0x10             asked about when there are several
-  ctkeeper update tcp dport 443 --mark 0x20/0xf0 --yes     only the bits of the mask
+  ctkeeper update src 10.0.0.7 --mark 0x10                 asks if several
+  ctkeeper update tcp dport 443 --mark 0x20/0xf0 --yes     only the mask's bits
   ctkeeper update 'udp timeout > 1h' --timeout 30s --dry-run
   ctkeeper update src 10.0.0.7 --status assured --label-add 7
 
@@ -37,7 +37,10 @@ tuple, in the instant between reading and changing is changed in its place.";
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
-    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}\n\n{FILTER_HELP}")
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}\n\n{FILTER_HELP}"),
+    mut_arg("words", |filter| filter.help(
+        "Which entries to change, such as `tcp dport 443 not assured`; required: `ipv4` or `ipv6` is every one of a family"
+    ))
 )]
 pub(crate) struct UpdateArgs {
     #[command(flatten)]

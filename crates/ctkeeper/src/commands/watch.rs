@@ -27,7 +27,7 @@ Examples:
   ctkeeper watch --events new udp dport 53       new DNS queries
   ctkeeper watch --events destroy --duration 1m -o json
   ctkeeper watch --count 100 --netns blue
-  ctkeeper watch --table expectations            what helpers (FTP, SIP) come to expect
+  ctkeeper watch --table expectations   what helpers (FTP, SIP) come to expect
 
 Listening is not free: while anybody listens, each new connection of the namespace costs the kernel
 3.5 to 5.8 microseconds more on the packet's path (a bare UDP flow costs 6). Destroy events alone do
