@@ -18,6 +18,8 @@ pub(crate) fn mistakes_are_usage_errors() -> anyhow::Result<()> {
         ("get tcp state ESTABLISHED", "belongs to a filter"),
         ("add udp 10.0.0.1:1 10.0.0.2:2", "--timeout"),
         ("add udp 10.0.0.1:1 10.0.0.2:2 --timeout soon", "soon"),
+        ("add udp 10.0.0.1:1 10.0.0.2:2 --timeout 0s", "ctkeeper delete"),
+        ("update tcp --timeout 0 --yes", "ctkeeper delete"),
         ("add udp 10.0.0.1:1 10.0.0.2:2 --timeout 1m --state ESTABLISHED", "has no states"),
         ("add tcp 10.0.0.1:1 10.0.0.2:2 --timeout 1m --state UP", "no state of tcp"),
         ("add udp 10.0.0.1:1 10.0.0.2:2 --timeout 1m --dnat ::1", "family"),

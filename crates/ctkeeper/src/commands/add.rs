@@ -8,7 +8,7 @@ use clap::Args;
 use ctkeeper_flow::filter::Naming;
 use ctkeeper_flow::{
     Flow, Helper, Labels, Layer4, Mark, Protocol, ProtocolState, SctpState, SctpTracking, Status,
-    TcpState, Tuple, units,
+    TcpState, Tuple,
 };
 
 use super::get::TupleArgs;
@@ -41,7 +41,7 @@ pub(crate) struct AddArgs {
     tuple: TupleArgs,
 
     /// When it expires unless a packet comes: 30s, 5m, 2h, 5d
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::lifetime)]
     timeout: Duration,
 
     /// The tracker's state, for TCP and SCTP [default: ESTABLISHED]

@@ -9,7 +9,7 @@ use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal};
 use super::delete::{consequences, not_given};
 use super::matching::Matching;
 use super::namespaces::Selection;
-use super::outcome::Outcome;
+use super::outcome::{End, Outcome};
 use crate::cli::Global;
 use crate::ui::Screen;
 
@@ -48,6 +48,10 @@ pub(crate) fn run(args: &FlushArgs, global: &Global) -> anyhow::Result<ExitCode>
     };
     let count = u64::from(count);
     let mut outcome = Outcome::of("flush", count).with_nouns(one, several);
+    if count == 0 {
+        outcome.end = End::NothingToDo;
+        return outcome.tell("deleted: there is none", global.json);
+    }
     if !args.agreement.is_given_for(count) {
         let is_read = !args.expectations && !global.json;
         let matching = if is_read {

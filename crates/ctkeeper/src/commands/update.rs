@@ -51,7 +51,7 @@ pub(crate) struct UpdateArgs {
     mark: Option<(Mark, u32)>,
 
     /// Set the timeout: 30s, 5m, 2h, 5d
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = values::lifetime)]
     timeout: Option<Duration>,
 
     /// Add status bits: assured, seen_reply, fixed_timeout

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
-use ctkeeper_flow::{Mark, Status};
+use ctkeeper_flow::{Mark, Status, units};
 
 /// `0x10`, `16`, `0x10/0xf0`: the mark, and the bits of it that are meant.
 pub(super) fn masked_mark(text: &str) -> Result<(Mark, u32), String> {
@@ -43,6 +43,14 @@ pub(super) fn status(name: &str) -> Result<Status, String> {
 /// A label's bit.
 pub(super) fn label() -> impl TypedValueParser<Value = u8> {
     clap::value_parser!(u8).range(0..=127)
+}
+
+/// How long an entry is to live.
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    match units::parse_duration(text)? {
+        Duration::ZERO => Err("an entry lives some time: `ctkeeper delete` ends one".to_owned()),
+        time => Ok(time),
+    }
 }
 
 /// Whole seconds, as many as the kernel's timeouts hold; what is not nothing is at least one.
