@@ -7,6 +7,7 @@
 //!
 //! * [`Attributor`] tells whose an entry is, by a roster of holders.
 //! * [`Counter`] counts entries of one or many tables by a key or a pair, with intervals.
+//! * [`Stopping`] tells when a sample is large enough.
 //! * [`Panel`] tells how rows grow, from two looks at the same entries.
 //! * [`Tally`] sums up one table for the Snapshot.
 
@@ -19,6 +20,7 @@ mod headroom;
 mod idle;
 mod pairs;
 mod panel;
+mod stopping;
 mod tally;
 
 pub use attribution::{Attribution, Attributor, HolderRef, PeerRef, Way};
@@ -29,4 +31,5 @@ pub use headroom::{Headroom, eviction_chance, time_until_full};
 pub use idle::{Clock, Idle};
 pub use pairs::{Local, ProcessSockets, proxies};
 pub use panel::{Growth, Panel};
+pub use stopping::Stopping;
 pub use tally::{IDLE_SECONDS, LOCKED_SECONDS, Tally};

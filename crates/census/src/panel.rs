@@ -11,10 +11,10 @@ use crate::hashing::{FastMap, FastSet, Secret};
 
 /// Entries of one table that are kept: one has sixteen bytes.
 const KEPT: usize = 1 << 16;
-/// Entries that may stand on the wrong side of the panel's end before the looks count as not of the
-/// same panel.
-const MISPLACED: usize = 8;
-const MISPLACED_SHARE: usize = 100;
+/// Entries that a bucket may hold, so that a resize moves an entry by no more.
+const BUCKET: usize = 64;
+/// One in so many may be further off before the looks count as not of the same panel.
+const MISPLACED: usize = 20;
 
 /// What a look saw of each table, to be held against the next look.
 ///
@@ -221,18 +221,12 @@ impl Range {
             let (before, now) = (before.entries.len(), now.entries.len());
             return Some(Self { before, now, is_whole: true });
         }
-        let in_both = || {
-            let seen = now.entries.iter().enumerate();
-            seen.filter_map(|(at, seen)| Some((*places.get(&seen.identity)?, at)))
-        };
-        let (end_before, end_now) = in_both().next_back()?;
-        let (mut common, mut misplaced) = (0, 0);
-        for (then, at) in in_both() {
-            common += 1;
-            misplaced += usize::from((then < end_before) != (at < end_now));
-        }
-        let is_same = misplaced <= MISPLACED + common / MISPLACED_SHARE;
-        is_same.then_some(Self { before: end_before, now: end_now, is_whole: false })
+        let seen = now.entries.iter().enumerate();
+        let in_both: Vec<_> =
+            seen.filter_map(|(at, seen)| Some((*places.get(&seen.identity)?, at))).collect();
+        let &(end_before, end_now) = in_both.last()?;
+        let range = Self { before: end_before, now: end_now, is_whole: false };
+        are_in_order(&in_both).then_some(range)
     }
 
     /// The range's share of the table, and how uncertain that is.
@@ -246,4 +240,14 @@ impl Range {
         let different = self.before.max(self.now).max(1) as f64;
         (share, ((1.0 - share) / different).sqrt())
     }
+}
+
+/// Whether entries come in the same order in both looks, given their places in the first in the order
+/// of the second: but for those of one bucket, which a resize turns round.
+fn are_in_order(in_both: &[(usize, usize)]) -> bool {
+    let mut first: Vec<_> = in_both.iter().map(|(before, _)| *before).zip(0_usize..).collect();
+    first.sort_unstable();
+    let near = (in_both.len() / 4).clamp(8, BUCKET);
+    let misplaced = first.iter().zip(0..).filter(|((_, now), then)| now.abs_diff(*then) > near);
+    misplaced.count() <= in_both.len() / MISPLACED
 }
