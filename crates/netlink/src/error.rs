@@ -57,6 +57,8 @@ pub enum Operation {
     ReadSockets,
     /// Listing local addresses.
     ReadAddresses,
+    /// Listing the network interfaces.
+    ReadLinks,
 }
 
 impl fmt::Display for Operation {
@@ -85,6 +87,7 @@ impl fmt::Display for Operation {
             Self::ReadRules => "list the nftables rules",
             Self::ReadSockets => "list the sockets",
             Self::ReadAddresses => "list the local addresses",
+            Self::ReadLinks => "list the network interfaces",
         })
     }
 }

@@ -9,6 +9,7 @@
 //! * [`timeout_policies`] are its timeouts by protocol and state.
 //! * [`nftables`] summarises a namespace's rules.
 //! * [`sockets`] are a namespace's TCP and UDP sockets, by which an entry's process is found.
+//! * [`links`] are a namespace's interfaces and addresses.
 //! * [`netns`] names, holds, lists and visits network namespaces without moving the caller's thread.
 //! * [`Availability`] tells, without changing anything, whether there is something to talk to:
 //!   a netlink request can load modules, so nothing is opened unless it is [`Availability::Ready`].
@@ -48,6 +49,7 @@ mod expectation_request;
 mod expectations;
 mod filter;
 mod helpers;
+pub mod links;
 pub mod netns;
 pub mod nftables;
 mod socket;

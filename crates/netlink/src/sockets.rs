@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 
 use crate::availability::{Availability, Module};
 use crate::error::{Errno, Error, Operation};
+use crate::links;
 use crate::socket::{DUMP_BUFFER, Socket as Netlink};
-use crate::wire::{Attributes, Builder, Malformed, Message, message};
+use crate::wire::{Builder, Malformed, Message, message};
 
 /// Which kind of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -223,33 +224,20 @@ fn ensure_loaded(transport: Transport) -> Result<(), Error> {
 /// The addresses of the calling thread's namespace, loopback's among them. Addresses that only a
 /// route makes local (`ip route add local`) are not.
 pub fn local_addresses() -> Result<Vec<IpAddr>, Error> {
-    let mut addresses = Vec::new();
-    // `struct ifaddrmsg`, zero: every family and interface.
-    whole_dump(Operation::ReadAddresses, libc::NETLINK_ROUTE, GET_ADDRESS, &[0; 8], |message| {
-        addresses.extend(local_address(message.payload)?);
-        Ok(false)
-    })?;
-    Ok(addresses)
+    let addresses = links::addresses()?;
+    Ok(addresses.into_iter().map(|held| held.address).collect())
 }
 
 /// `SOCK_DIAG_BY_FAMILY` (`include/uapi/linux/sock_diag.h`).
 const BY_FAMILY: u16 = 20;
-/// `RTM_GETADDR` (`include/uapi/linux/rtnetlink.h`).
-const GET_ADDRESS: u16 = 22;
 /// Size of `struct inet_diag_req_v2`.
 const REQUEST: usize = 56;
 /// Size of `struct inet_diag_msg`.
 const ANSWER: usize = 72;
-/// Size of `struct ifaddrmsg`.
-const ADDRESS: usize = 8;
-/// `IFA_ADDRESS` and `IFA_LOCAL` (`include/uapi/linux/if_addr.h`): they differ where an interface
-/// has a peer.
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
 
 /// Runs a dump on a socket of its own, which ends with it: a dump can be abandoned in no other way.
 /// Returns whether it came to its end.
-fn whole_dump(
+pub(crate) fn whole_dump(
     operation: Operation,
     protocol: libc::c_int,
     kind: u16,
@@ -292,7 +280,7 @@ fn socket(payload: &[u8]) -> Result<Option<OpenSocket>, Malformed> {
     }))
 }
 
-fn address(family: i32, bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(family: i32, bytes: &[u8]) -> Option<IpAddr> {
     match family {
         libc::AF_INET => bytes.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets).into()),
         libc::AF_INET6 => {
@@ -300,20 +288,6 @@ fn address(family: i32, bytes: &[u8]) -> Option<IpAddr> {
         }
         _ => None,
     }
-}
-
-fn local_address(payload: &[u8]) -> Result<Option<IpAddr>, Malformed> {
-    let family = i32::from(*payload.first().ok_or(Malformed::Message)?);
-    let (mut own, mut either) = (None, None);
-    for attribute in Attributes(payload.get(ADDRESS..).ok_or(Malformed::Message)?) {
-        let attribute = attribute?;
-        match attribute.kind {
-            IFA_LOCAL => own = address(family, attribute.value),
-            IFA_ADDRESS => either = address(family, attribute.value),
-            _ => {}
-        }
-    }
-    Ok(own.or(either))
 }
 
 const fn big_endian(bytes: &[u8; ANSWER], at: usize) -> u16 {
@@ -406,7 +380,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let _ = (socket(&bytes), local_address(&bytes));
+            let _ = socket(&bytes);
         }
     }
 }
