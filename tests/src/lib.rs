@@ -13,6 +13,8 @@ mod doctor;
 pub mod engine;
 mod harness;
 mod matrix;
+mod named_group;
+mod pods;
 
 pub use ask::ask;
 pub use binary::{Output, ctkeeper, ctkeeper_path, run};
@@ -22,3 +24,5 @@ pub use docker::{DOCKER, Docker, IMAGE};
 pub use doctor::{Report, doctor, report_of};
 pub use harness::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main, named_trial};
 pub use matrix::Matrix;
+pub use named_group::NamedGroup;
+pub use pods::{PODS, PodConfig, Pods, Sandbox};
