@@ -15,6 +15,7 @@ pub mod memory;
 pub mod module;
 pub mod namespaces;
 mod read;
+pub mod roster;
 pub mod runtimes;
 pub mod settings;
 pub mod sockets;

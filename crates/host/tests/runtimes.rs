@@ -166,11 +166,8 @@ fn whoever_is_gone_is_a_gap() {
     }
     std::fs::remove_file(&path).unwrap();
     assert!(refused(&stale, Interface::Docker).contains("No such file"));
-    let socket = Socket {
-        path: server.path,
-        interface: Interface::Docker,
-        user: Some(u32::MAX - 7),
-    };
+    let socket =
+        Socket { path: server.path, interface: Interface::Docker, user: Some(u32::MAX - 7) };
     assert!(ask(&[socket], BUDGET).gaps[0].cause.contains("no longer the user's own"));
 }
 
