@@ -28,10 +28,11 @@ pub const DOCKER: &[Need] = &[
 /// The image that every [`Docker`] has: `/bin/busybox` and nothing else.
 pub const IMAGE: &str = "lab:1";
 
-/// It writes a key into /etc/docker and sockets into /run, whatever it is told: both are its own.
+/// It writes a key into /etc/docker and sockets into /run, whatever it is told: both are its own, and
+/// stay when it is stopped.
 const SCRIPT: &str = "set -e; cd \"$0\"; mkdir -p upper work run; \
      mount -t overlay -o lowerdir=/etc,upperdir=upper,workdir=work overlay /etc; \
-     mount -t tmpfs none /run; group=$1; shift; \
+     mount --bind run /run; group=$1; shift; \
      exec dockerd --data-root \"$0/data\" --exec-root \"$0/exec\" --pidfile \"$0/pid\" \
      -H \"unix://$0/socket\" -H unix:///run/docker.sock --cgroup-parent \"$group\" \
      --userland-proxy=false \"$@\" > log 2>&1";

@@ -159,6 +159,11 @@ impl Pods {
         self.folder.path().join("socket")
     }
 
+    /// The group that its pods' groups are in.
+    pub fn control_group(&self) -> &ControlGroup {
+        &self.group
+    }
+
     /// Starts a pod, as yet without containers.
     pub fn sandbox(&self, pod: PodConfig<'_>) -> anyhow::Result<Sandbox> {
         let config = self.sandbox_config(pod);

@@ -6,10 +6,7 @@ use ctkeeper_flow::Protocol;
 use serde::Deserialize;
 
 use super::bounded::{Bounded, name};
-use super::{
-    CONTAINERS, Obstacle, PodIdentity, Published, Running, RunningContainer, RunningPod, Socket,
-    Told, http,
-};
+use super::{CONTAINERS, Obstacle, Published, Running, RunningContainer, Socket, Told, http};
 
 /// Names, networks and ports of one container that are kept, at most.
 const EACH: usize = 256;
@@ -22,7 +19,6 @@ struct Summary {
     names: Bounded<String, EACH>,
     image: Option<String>,
     ports: Bounded<Port, EACH>,
-    labels: Option<Labels>,
     network_settings: Option<NetworkSettings>,
 }
 
@@ -52,22 +48,6 @@ struct Endpoint {
     ipv4: Option<String>,
     #[serde(rename = "GlobalIPv6Address")]
     ipv6: Option<String>,
-}
-
-/// What kubelet writes on its containers where Docker runs them (cri-dockerd).
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Labels {
-    #[serde(rename = "io.kubernetes.pod.namespace")]
-    namespace: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.name")]
-    pod: Option<String>,
-    #[serde(rename = "io.kubernetes.pod.uid")]
-    uid: Option<String>,
-    #[serde(rename = "io.kubernetes.container.name")]
-    container: Option<String>,
-    #[serde(rename = "io.kubernetes.docker.type")]
-    role: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,31 +81,23 @@ fn read(body: &[u8]) -> Result<Running, Obstacle> {
     let listed: Bounded<Summary, CONTAINERS> = serde_json::from_slice(body)
         .map_err(|error| Obstacle::Answer(format!("the list is broken: {error}")))?;
     let mut running = Running { complete: listed.complete, ..Running::default() };
-    for summary in listed.first {
-        if summary.labels.as_ref().is_some_and(Labels::is_sandbox) {
-            running.pods.extend(sandbox(summary));
-        } else if !summary.id.is_empty() {
-            running.containers.push(container(summary));
-        }
-    }
+    let listed = listed.first.into_iter().filter(|summary| !summary.id.is_empty());
+    running.containers = listed.map(container).collect();
     Ok(running)
 }
 
-fn sandbox(summary: Summary) -> Option<RunningPod> {
-    Some(RunningPod { sandbox: name(summary.id)?, identity: summary.labels?.pod()? })
-}
-
+/// Labels are left alone: a container inherits those of its image, so that they say nothing of the
+/// pod it is in.
 fn container(summary: Summary) -> RunningContainer {
-    let labels = summary.labels.unwrap_or_default();
     let endpoints = summary.network_settings.unwrap_or_default().networks.first;
     let addresses = endpoints.into_iter().flatten().flat_map(|end| [end.ipv4, end.ipv6]);
     RunningContainer {
         id: name(summary.id).unwrap_or_default(),
-        name: labels.container.clone().and_then(name).or_else(|| own_name(&summary.names.first)),
+        name: own_name(&summary.names.first),
         image: summary.image.and_then(name),
         addresses: addresses.flatten().filter_map(|address| address.parse().ok()).collect(),
         published: summary.ports.first.iter().filter_map(published).collect(),
-        pod: labels.pod(),
+        pod: None,
     }
 }
 
@@ -152,18 +124,6 @@ fn published(port: &Port) -> Option<Published> {
     })
 }
 
-impl Labels {
-    fn is_sandbox(&self) -> bool {
-        self.role.as_deref() == Some("podsandbox")
-    }
-
-    fn pod(self) -> Option<PodIdentity> {
-        let text = |text: Option<String>| text.and_then(name).unwrap_or_default();
-        let uid = name(self.uid?)?;
-        Some(PodIdentity { namespace: text(self.namespace), name: text(self.pod), uid })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -171,32 +131,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pods_containers_and_sandboxes_are_told_apart() {
-        let labels = |role: &str, container: &str| {
-            format!(
-                r#"{{"io.kubernetes.pod.namespace":"shop","io.kubernetes.pod.name":"cart",
-                "io.kubernetes.pod.uid":"0f3c","io.kubernetes.docker.type":"{role}"{container}}}"#
-            )
-        };
-        let json = format!(
-            r#"[{{"Id":"a1","Names":["/k8s_POD_cart"],"Labels":{}}},
-            {{"Id":"b2","Names":["/k8s_web_cart"],"Image":"web:1","Labels":{}}},
-            {{"Id":"c3","Names":["/front/db","/db"],"Labels":null,"Ports":null,
-              "NetworkSettings":{{"Networks":{{"x":null,"y":{{"IPAddress":"","GlobalIPv6Address":"fd00::2"}}}}}}}}]"#,
-            labels("podsandbox", ""),
-            labels("container", r#","io.kubernetes.container.name":"web""#)
-        );
+    fn lists_are_read_with_what_they_lack() {
+        let json = r#"[{"Id":"b2","Names":["/front/db","/db"],"Image":"web:1","Labels":
+            {"io.kubernetes.pod.uid":"0f3c"},"Ports":[{"IP":"::","PrivatePort":80,"PublicPort":8080,
+            "Type":"tcp"},{"PrivatePort":81,"Type":"tcp"},{"PublicPort":1,"Type":"x"}]},
+            {"Id":"c3","Names":null,"Ports":null,"NetworkSettings":{"Networks":{"x":null,
+            "y":{"IPAddress":"","GlobalIPv6Address":"fd00::2"}}}},{"Id":""}]"#;
         let running = read(json.as_bytes()).unwrap();
-        let pod = PodIdentity {
-            namespace: "shop".to_owned(),
-            name: "cart".to_owned(),
-            uid: "0f3c".to_owned(),
-        };
-        assert_eq!(running.pods, [RunningPod { sandbox: "a1".to_owned(), identity: pod.clone() }]);
-        let [web, db] = running.containers.as_slice() else { panic!("{running:?}") };
-        assert_eq!((web.name.as_deref(), web.pod.as_ref()), (Some("web"), Some(&pod)));
-        assert_eq!((db.name.as_deref(), db.pod.as_ref()), (Some("db"), None));
-        assert_eq!(db.addresses, ["fd00::2".parse::<std::net::IpAddr>().unwrap()]);
+        let [db, other] = running.containers.as_slice() else { panic!("{running:?}") };
+        assert_eq!((db.name.as_deref(), db.image.as_deref()), (Some("db"), Some("web:1")));
+        assert_eq!((db.pod.as_ref(), &running.pods), (None, &Vec::new()));
+        let port = Published { protocol: Protocol::TCP, address: None, port: 8080, inside: 80 };
+        assert_eq!(db.published, [port]);
+        assert_eq!(other.addresses, ["fd00::2".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(other.name, None);
     }
 
     #[test]

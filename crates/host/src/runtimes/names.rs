@@ -30,8 +30,18 @@ enum What {
     Sandbox(PodIdentity),
 }
 
+impl What {
+    fn is_of_pod(&self) -> bool {
+        match self {
+            Self::Container(container) => container.pod.is_some(),
+            Self::Sandbox(_) => true,
+        }
+    }
+}
+
 impl Names {
-    /// Of all answers; where several speak of one container, the first counts.
+    /// Of all answers; where several speak of one container, the first counts that knows its pod, or
+    /// else the first.
     pub fn new(answers: &Answers) -> Self {
         let mut names = Self::default();
         for running in &answers.running {
@@ -123,7 +133,11 @@ impl Names {
     }
 
     fn known(&self, id: &str, user: Option<u32>) -> Option<&Known> {
-        self.containers.get(id)?.iter().find(|known| self.may_speak(known.runtime, user))
+        let told = self.containers.get(id)?.iter();
+        let mut told = told.filter(|known| self.may_speak(known.runtime, user));
+        let first = told.next()?;
+        // Docker knows the containers of pods that it runs (cri-dockerd), but not that they are.
+        [first].into_iter().chain(told).find(|known| known.what.is_of_pod()).or(Some(first))
     }
 
     fn may_speak(&self, runtime: usize, user: Option<u32>) -> bool {
@@ -165,7 +179,7 @@ mod tests {
         };
         let docker = Running {
             runtime: "docker".to_owned(),
-            containers: vec![named(WEB, "web", None)],
+            containers: vec![named(WEB, "web", None), named(CART, "k8s_server_cart", None)],
             ..Running::default()
         };
         let containerd = Running {
