@@ -16,7 +16,7 @@ mod statistics;
 mod update;
 
 use ctkeeper_flow::Expectation;
-use ctkeeper_netlink::Error;
+use ctkeeper_netlink::{Dump, Error};
 
 use crate::failure::{Failure, say};
 use crate::invocation::{Command, Invocation, Options, Table};
@@ -45,6 +45,14 @@ pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<
 /// The kernel's refusal of an invocation.
 pub(crate) fn refused(invocation: &Invocation, error: &Error) -> Failure {
     Failure::operation(error, &invocation.command, invocation.table)
+}
+
+/// That every entry of a dump could be read.
+pub(crate) fn whole(dump: &Dump) -> Result<(), Failure> {
+    match dump.undecodable {
+        0 => Ok(()),
+        unread => Err(Failure::problem(format!("{unread} flow entries could not be read"))),
+    }
 }
 
 /// What conntrack finds wrong only when it begins with a command: by then it has carried out the

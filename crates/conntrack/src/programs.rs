@@ -73,7 +73,7 @@ impl Known {
 
 /// The inode of the socket that has a port.
 fn socket_of(port: u32) -> Option<u64> {
-    let text = fs::read_to_string("/proc/net/netlink").ok()?;
+    let text = fs::read_to_string("/proc/thread-self/net/netlink").ok()?;
     let port = port.to_string();
     text.lines().find_map(|line| {
         let columns: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -24,7 +24,8 @@ const PEER: &[Need] = &[
 
 type Test = fn() -> anyhow::Result<()>;
 
-const OURS: [(&str, Test); 3] = [
+const OURS: [(&str, Test); 4] = [
+    ("stalled", ours::a_stalled_listener_can_be_ended),
     ("full disk", ours::a_full_disk_stops_no_deletion),
     ("stamps", ours::stamps_are_of_their_moment),
     ("without privilege", ours::many_requests_are_refused_at_once),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, ensure};
 use ctkeeper_tests::{Filling, Namespace, ctkeeper_path, fill, run};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// More than the entries that fit the pieces which are written at a time.
 const ENTRIES: u64 = 5000;
@@ -25,6 +26,31 @@ pub(crate) fn a_full_disk_stops_no_deletion() -> anyhow::Result<()> {
     ensure!(said.contains("Can't write: No space left on device"), "{said}");
     let left = run(face(&namespace).arg("-C"))?;
     ensure!(left.stdout.trim() == "0", "{left:?}");
+    Ok(())
+}
+
+/// Nobody takes what is printed, and somebody wants it to end.
+pub(crate) fn a_stalled_listener_can_be_ended() -> anyhow::Result<()> {
+    let namespace = Namespace::create()?;
+    let mut listening = face(&namespace);
+    listening.arg("-E").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut listening = listening.spawn()?;
+    thread::sleep(Duration::from_millis(300));
+    fill(&namespace, 0, ENTRIES, Filling::Established { timeout: 4000 })?;
+    thread::sleep(Duration::from_secs(1));
+    let pid = Pid::from_child(&listening);
+    let begin = Instant::now();
+    for signal in [Signal::TERM, Signal::INT] {
+        kill_process(pid, signal)?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    while listening.try_wait()?.is_none() && begin.elapsed() < Duration::from_secs(5) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let ended = listening.try_wait()?;
+    listening.kill()?;
+    listening.wait()?;
+    ensure!(ended.is_some(), "it goes on for ever");
     Ok(())
 }
 

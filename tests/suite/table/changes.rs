@@ -117,6 +117,11 @@ pub(crate) fn a_flush_empties_one_namespace() -> anyhow::Result<()> {
     ensure!(output.stderr.trim() == format!("{} entries deleted.", before.len()), "{output:?}");
     ensure!(count(&one, "")? == 0);
     ensure_same(&before, &picture(&other)?)?;
+    tell(&one, &["add", "udp", "10.0.0.1:1", "10.0.0.2:2", "--timeout", "1m"])?;
+    // One entry needs no question where it alone is meant: a flush takes what has come since too.
+    let output = tell(&one, &["flush"])?;
+    ensure!(output.code == Some(4) && count(&one, "")? == 1, "{output:?}");
+    tell(&one, &["flush", "--yes"])?;
     for empty in [&["flush"][..], &["flush", "--dry-run"], &["flush", "--expectations"]] {
         let output = tell(&one, empty)?;
         ensure!(output.code == Some(0) && output.stderr.contains("there is none"), "{output:?}");

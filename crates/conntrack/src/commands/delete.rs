@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use ctkeeper_flow::Flow;
 use ctkeeper_netlink::{Conntrack, Errno, Verb};
 
-use super::refused;
+use super::{refused, whole};
 use crate::Streams;
-use crate::failure::Failure;
+use crate::failure::{Failure, say};
 use crate::invocation::{Invocation, Table};
 use crate::matching::Matcher;
 use crate::output::{Printer, Purpose};
@@ -46,7 +46,7 @@ pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<
     let rest = outcome.and_then(|()| deletion.execute(streams));
     deletion.printer.pass_all(streams.out)?;
     rest?;
-    dump.map_err(|error| refused(invocation, &error))?;
+    whole(&dump.map_err(|error| refused(invocation, &error))?)?;
     Ok(deletion.count)
 }
 
@@ -79,7 +79,9 @@ impl Deletion<'_> {
         });
         if let Err(error) = outcome {
             // Nobody knows how far it came.
+            let unknown = self.condemned.len();
             self.condemned.clear();
+            let _unread = say(streams.err, unknown_fate(unknown).as_bytes());
             return Err(refused(self.invocation, &error));
         }
         spared.sort_unstable();
@@ -93,6 +95,10 @@ impl Deletion<'_> {
         self.printer.pass(streams.out)?;
         failure.map_or(Ok(()), |error| Err(refused(self.invocation, &error)))
     }
+}
+
+fn unknown_fate(entries: usize) -> String {
+    format!("up to {entries} more flow entries may have been deleted")
 }
 
 /// The summary tells how many expectations were shown, which is none.

@@ -110,11 +110,13 @@ fn expectations(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u6
     Ok(shown)
 }
 
-/// Set when somebody asks to stop.
+/// Set when somebody asks to stop; asked twice, the process ends at once, as it must while nobody
+/// takes what it prints.
 fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|error| Failure::problem(format!("Can't catch signals: {error}")))?;
     }
     Ok(stop)

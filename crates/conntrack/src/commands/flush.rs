@@ -38,9 +38,24 @@ pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<
 /// it may ignore.
 fn delete_family(table: &mut Conntrack, family: Family) -> Result<(), Error> {
     let filter = DumpFilter { family: Some(family), ..DumpFilter::ALL };
-    let condemned: Vec<Flow> = table.collect(&filter)?;
+    let mut reader = Conntrack::open()?;
+    let mut condemned: Vec<Flow> = Vec::with_capacity(BATCH);
+    let mut outcome = Ok(());
+    let dump = reader.dump(&filter, |flow| {
+        condemned.push(flow.clone());
+        if condemned.len() == BATCH {
+            outcome = delete(table, &mut condemned);
+        }
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    outcome?;
+    delete(table, &mut condemned)?;
+    dump.map(drop)
+}
+
+fn delete(table: &mut Conntrack, condemned: &mut Vec<Flow>) -> Result<(), Error> {
     let mut failure = None;
-    table.delete_batch(&condemned, |_, error| {
+    table.delete_batch(condemned.drain(..), |_, error| {
         // One that has ended meanwhile is gone as it should be.
         if error.errno() != Some(Errno(libc::ENOENT)) {
             failure.get_or_insert(error);
@@ -49,3 +64,6 @@ fn delete_family(table: &mut Conntrack, family: Family) -> Result<(), Error> {
     })?;
     failure.map_or(Ok(()), Err)
 }
+
+/// Entries deleted by one system call.
+const BATCH: usize = 128;

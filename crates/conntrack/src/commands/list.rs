@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use ctkeeper_flow::Flow;
 use ctkeeper_netlink::{Conntrack, Dump, DumpFilter, Errno, Error, List};
 
+use super::{refused, whole};
 use crate::Streams;
 use crate::failure::Failure;
 use crate::invocation::{Invocation, Options, Table};
@@ -34,7 +35,7 @@ fn entries(invocation: &Invocation, list: List, streams: &mut Streams<'_>) -> Re
     let mut table = Conntrack::open().map_err(|error| refused(invocation, &error))?;
     let mut printer = Printer::new(invocation, Purpose::List);
     let (mut shown, mut written) = (0, Ok(()));
-    let mut outcome = Ok(());
+    let (mut outcome, mut unread) = (Ok(()), Dump::default());
     for filter in filters(invocation, list, &matcher) {
         let visit = |flow: &Flow| {
             if matcher.matches(flow) {
@@ -44,7 +45,9 @@ fn entries(invocation: &Invocation, list: List, streams: &mut Streams<'_>) -> Re
             }
             if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        outcome = dump(&mut table, invocation, list, &filter, visit).map(drop);
+        outcome = dump(&mut table, invocation, list, &filter, visit).map(|dump| {
+            unread.undecodable += dump.undecodable;
+        });
         if outcome.is_err() || written.is_err() {
             break;
         }
@@ -55,6 +58,7 @@ fn entries(invocation: &Invocation, list: List, streams: &mut Streams<'_>) -> Re
     }
     printer.pass_all(streams.out)?;
     outcome.map_err(|error| refused(invocation, &error))?;
+    whole(&unread)?;
     Ok(shown)
 }
 
@@ -106,8 +110,4 @@ fn expectations(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u6
     printer.pass_all(streams.out)?;
     outcome.map_err(|error| refused(invocation, &error))?;
     Ok(shown)
-}
-
-fn refused(invocation: &Invocation, error: &Error) -> Failure {
-    Failure::operation(error, &invocation.command, invocation.table)
 }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::invocation::{Invocation, Table};
 
 /// The same in words and hexadecimal numbers, for whoever may not ask by netlink.
-const PROC: &str = "/proc/net/stat/nf_conntrack";
+const PROC: &str = "/proc/thread-self/net/stat/nf_conntrack";
 
 /// Prints a line for each CPU. Whoever may not ask is told what the file says, and the refusal.
 pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<u64, Failure> {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use ctkeeper_flow::{Direction, Flow, Labels, Mark};
 use ctkeeper_netlink::{Conntrack, DumpFilter, EntryRequest, Errno, Verb};
 
-use super::refused;
+use super::{refused, whole};
 use crate::Streams;
 use crate::failure::{Failure, errno_text};
 use crate::invocation::{Invocation, Options};
@@ -38,7 +38,7 @@ pub(crate) fn run(invocation: &Invocation, streams: &mut Streams<'_>) -> Result<
     });
     update.printer.pass_all(streams.out)?;
     outcome?;
-    dump.map_err(|error| refused(invocation, &error))?;
+    whole(&dump.map_err(|error| refused(invocation, &error))?)?;
     Ok(update.count)
 }
 

@@ -36,10 +36,21 @@ pub(super) struct Proposal<'a> {
     pub(super) sample: &'a [Flow],
     /// How many there are.
     pub(super) count: u64,
+    /// Which will be done.
+    pub(super) scope: Scope,
     /// What that does to live connections.
     pub(super) consequences: Vec<String>,
     /// `Delete them?`
     pub(super) question: &'a str,
+}
+
+/// What an agreement goes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The entries that were found: a single one needs no question.
+    These,
+    /// Whatever there is when it is done, be it more than was found.
+    Whatever,
 }
 
 /// Whether what was proposed may be done.
@@ -54,6 +65,11 @@ pub(super) enum Agreement {
 }
 
 impl AgreementArgs {
+    /// Whether anything may be done without a word more.
+    pub(super) const fn is_given(self) -> bool {
+        !self.dry_run && self.yes
+    }
+
     /// Whether so many entries may be changed without a word.
     pub(super) const fn is_given_for(self, count: u64) -> bool {
         !self.dry_run && (self.yes || count <= 1)
@@ -66,7 +82,11 @@ impl AgreementArgs {
         json: bool,
         screen: Screen,
     ) -> io::Result<Agreement> {
-        if self.is_given_for(proposal.count) {
+        let is_given = match proposal.scope {
+            Scope::These => self.is_given_for(proposal.count),
+            Scope::Whatever => self.is_given(),
+        };
+        if is_given {
             return Ok(Agreement::Given);
         }
         if json {

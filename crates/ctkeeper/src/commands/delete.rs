@@ -7,7 +7,7 @@ use clap::Args;
 use ctkeeper_flow::units;
 use ctkeeper_netlink::Conntrack;
 
-use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal};
+use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal, Scope};
 use super::filter::{FILTER_HELP, FilterArgs};
 use super::matching::{Found, Matching, filter_that_says};
 use super::namespaces::Selection;
@@ -65,6 +65,7 @@ pub(crate) fn run(args: &DeleteArgs, global: &Global) -> anyhow::Result<ExitCode
         what: format!("{count} of {} will be deleted:", units::count(standing.into())),
         sample: &matching.sample,
         count: matching.count(),
+        scope: Scope::These,
         consequences: consequences(matching.translated),
         question: "Delete?",
     };

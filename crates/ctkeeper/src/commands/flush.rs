@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ctkeeper_flow::{Filter, units};
 
-use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal};
+use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal, Scope};
 use super::delete::{consequences, not_given};
 use super::matching::Matching;
 use super::namespaces::Selection;
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &FlushArgs, global: &Global) -> anyhow::Result<ExitCode>
         outcome.end = End::NothingToDo;
         return outcome.tell("deleted: there is none", global.json);
     }
-    if !args.agreement.is_given_for(count) {
+    if !args.agreement.is_given() {
         let is_read = !args.expectations && !global.json;
         let matching = if is_read {
             Matching::read(&mut table, &Filter::default())?
@@ -66,6 +66,7 @@ pub(crate) fn run(args: &FlushArgs, global: &Global) -> anyhow::Result<ExitCode>
             ),
             sample: &matching.sample,
             count,
+            scope: Scope::Whatever,
             consequences: if is_read { consequences(matching.translated) } else { Vec::new() },
             question: "Flush?",
         };

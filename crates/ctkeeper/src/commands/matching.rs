@@ -24,6 +24,11 @@ impl Found {
         Self { tuple: flow.original, zone: flow.zone, id: flow.id, status: flow.status }
     }
 
+    /// What tells it from every other one: ids alone may meet.
+    fn identity(&self) -> (Tuple, Zone, Option<u32>) {
+        (self.tuple, self.zone, self.id)
+    }
+
     /// The entry, as far as naming it goes.
     pub(super) fn flow(&self) -> Flow {
         let Self { tuple, zone, id, status } = *self;
@@ -72,9 +77,9 @@ impl Matching {
     /// Leaves those that still are what they were when they were agreed to: an answer takes its
     /// time, and the table goes on.
     pub(super) fn recheck(&mut self, table: &mut Conntrack, filter: &Filter) -> anyhow::Result<()> {
-        let agreed: HashSet<Option<u32>> = self.found.iter().map(|found| found.id).collect();
+        let agreed: HashSet<_> = self.found.iter().map(Found::identity).collect();
         *self = Self::read(table, filter)?;
-        self.found.retain(|found| agreed.contains(&found.id));
+        self.found.retain(|found| agreed.contains(&found.identity()));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use ctkeeper_flow::{Labels, Mark, Status, units};
 use ctkeeper_netlink::{Conntrack, EntryRequest, Errno, Verb};
 use rustix::io::Errno as Number;
 
-use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal};
+use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal, Scope};
 use super::delete::not_given;
 use super::filter::{FILTER_HELP, FilterArgs};
 use super::matching::{Found, Matching, filter_that_says};
@@ -89,6 +89,7 @@ pub(crate) fn run(args: &UpdateArgs, global: &Global) -> anyhow::Result<ExitCode
         what: format!("{count} of {} will be changed:", units::count(standing.into())),
         sample: &matching.sample,
         count: matching.count(),
+        scope: Scope::These,
         consequences: args.consequences(),
         question: "Change?",
     };
