@@ -15,6 +15,7 @@ mod harness;
 mod matrix;
 mod named_group;
 mod pods;
+pub mod sampling;
 
 pub use ask::ask;
 pub use binary::{Output, ctkeeper, ctkeeper_path, run};

@@ -36,7 +36,8 @@ pub struct Counter<'a> {
     index: FastMap<Cells, u32>,
     slots: Vec<Slot>,
     tables: Vec<Stratum>,
-    all: Shares,
+    /// Of rows that were forgotten.
+    forgotten_shares: Shares,
     detailed: usize,
     capacity: usize,
     /// What a row may be short of that was not there before: what those that were forgotten had at
@@ -67,8 +68,10 @@ struct Slot {
     lasting: u64,
     /// Entries that it may be short of.
     missed: u64,
-    /// By table's index, in order: entries looked at.
-    hits: Vec<(u32, u64)>,
+    /// The last table that has it, by its index, and its entries there.
+    last: (u32, u64),
+    /// Of the tables before, in order.
+    earlier: Vec<(u32, u64)>,
     shares: Shares,
     /// Entries of owners' tables, which were not looked at.
     owned: u64,
@@ -94,7 +97,7 @@ impl<'a> Counter<'a> {
             index: FastMap::default(),
             slots: Vec::new(),
             tables: Vec::new(),
-            all: Shares::default(),
+            forgotten_shares: Shares::default(),
             detailed: 0,
             capacity: ROWS,
             missed: 0,
@@ -134,7 +137,7 @@ impl<'a> Counter<'a> {
         let slot = self.slot(cells, inode) as usize;
         let slot = &mut self.slots[slot];
         slot.owned += count;
-        slot.hits.push((number, count));
+        slot.hit(number, count);
         let lasting = slot.lasting;
         if let Some(panel) = &mut self.panel {
             panel.insert(inode, TablePanel::owned(lasting, count));
@@ -196,7 +199,8 @@ impl<'a> Counter<'a> {
             cells,
             lasting,
             missed: self.missed,
-            hits: Vec::with_capacity(1),
+            last: (0, 0),
+            earlier: Vec::new(),
             shares: Shares::default(),
             owned: 0,
             detail: is_detailed.then(Box::default),
@@ -217,8 +221,12 @@ impl<'a> Counter<'a> {
         self.missed = threshold.max(self.missed);
         let before = self.slots.len();
         let mut detailed = 0;
+        let forgotten = &mut self.forgotten_shares;
         self.slots.retain(|slot| {
             let stays = most(slot) > threshold || slot.owned > 0;
+            if !stays {
+                forgotten.merge(&slot.shares);
+            }
             detailed += usize::from(stays && slot.detail.is_some());
             stays
         });
@@ -258,9 +266,8 @@ impl<'a> TableCounter<'_, 'a> {
         let inode = counter.tables[self.number as usize].facts.inode;
         let number = counter.slot(cells, inode) as usize;
         let slot = &mut counter.slots[number];
-        slot.hit(self.number);
+        slot.hit(self.number, 1);
         slot.shares.add(flow, attribution.way);
-        counter.all.add(flow, attribution.way);
         if let (Some(kept), Some(panel)) = (&mut self.panel, &counter.panel) {
             kept.add(flow, slot.lasting, panel.secret());
         }
@@ -291,11 +298,8 @@ impl<'a> TableCounter<'_, 'a> {
     /// Entries of this table by row, in no order.
     pub fn hits(&self) -> impl Iterator<Item = u64> {
         let number = self.number;
-        let last = move |slot: &Slot| match slot.hits.last() {
-            Some((table, hits)) if *table == number => Some(*hits),
-            _ => None,
-        };
-        self.counter.slots.iter().filter_map(last)
+        let here = move |slot: &&Slot| slot.last.0 == number;
+        self.counter.slots.iter().filter(here).map(|slot| slot.last.1)
     }
 
     /// Ends the table; `is_complete` when every entry has come, so that it is counted exactly.
@@ -319,11 +323,19 @@ impl Drop for TableCounter<'_, '_> {
 
 impl Slot {
     #[inline]
-    fn hit(&mut self, table: u32) {
-        match self.hits.last_mut() {
-            Some((last, hits)) if *last == table => *hits += 1,
-            _ => self.hits.push((table, 1)),
+    fn hit(&mut self, table: u32, entries: u64) {
+        if self.last.0 != table {
+            if self.last.1 > 0 {
+                self.earlier.push(self.last);
+            }
+            self.last = (table, 0);
         }
+        self.last.1 += entries;
+    }
+
+    /// By table's index, in order.
+    fn hits(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.earlier.iter().copied().chain([self.last])
     }
 
     fn seen(&self) -> u64 {

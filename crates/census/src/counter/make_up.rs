@@ -12,6 +12,9 @@ use crate::idle::Idle;
 const IDLE_TIMES: usize = 511;
 /// Peers that are kept of a row: whoever has more than one in eight is among them.
 const PEERS: usize = 8;
+/// Entries of a row whose peers are counted, its first ones: their shares are known to a point and a
+/// half.
+const PEERS_OF: u64 = 4096;
 /// A peer with less than one in so many of the entries is not worth naming.
 const WORTH_NAMING: u64 = 20;
 
@@ -36,12 +39,12 @@ impl Shares {
         self.ways[way as usize] += 1;
     }
 
-    pub(super) fn remove(&mut self, other: &Self) {
-        self.entries = self.entries.saturating_sub(other.entries);
-        self.locked = self.locked.saturating_sub(other.locked);
-        self.evictable = self.evictable.saturating_sub(other.evictable);
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.entries += other.entries;
+        self.locked += other.locked;
+        self.evictable += other.evictable;
         for (way, other) in self.ways.iter_mut().zip(other.ways) {
-            *way = way.saturating_sub(other);
+            *way += other;
         }
     }
 
@@ -61,7 +64,7 @@ impl Shares {
             forwarded: way(Way::Forwarded),
             local: way(Way::Local),
             idle_median: detail.and_then(Detail::idle_median),
-            top_peer: detail.and_then(|detail| detail.top_peer(roster)),
+            top_peer: detail.and_then(|detail| detail.top_peer(roster, self.entries)),
             ghosts: None,
         })
     }
@@ -79,10 +82,13 @@ pub(super) struct Detail {
 impl Detail {
     #[inline]
     pub(super) fn add(&mut self, attribution: &Attribution, idle: Option<Idle>) {
-        self.looked_at += 1;
         if self.idle.len() < IDLE_TIMES {
             self.idle.extend(idle.and_then(Idle::known));
         }
+        if self.looked_at == PEERS_OF {
+            return;
+        }
+        self.looked_at += 1;
         self.peers.add(attribution.peer);
         if let PeerRef::Address(address) = attribution.peer {
             self.networks.add(Network::around(address));
@@ -95,8 +101,9 @@ impl Detail {
         Some(*idle.select_nth_unstable(middle).1)
     }
 
-    /// Whom most are with: a block of addresses where none of them has most of it.
-    fn top_peer(&self, roster: &Roster) -> Option<(Peer, u64)> {
+    /// Whom most of a row's entries are with, and how many: a block of addresses where none of them
+    /// has most of it.
+    fn top_peer(&self, roster: &Roster, of: u64) -> Option<(Peer, u64)> {
         let peer = self.peers.largest();
         let network = self.networks.largest();
         let addresses = match peer {
@@ -116,7 +123,9 @@ impl Detail {
         };
         let is_worth =
             entries == self.looked_at || (entries >= 2 && entries * WORTH_NAMING >= self.looked_at);
-        is_worth.then_some((peer, entries))
+        let late = of.saturating_sub(self.looked_at);
+        let unseen = late * entries / self.looked_at.max(1);
+        is_worth.then_some((peer, entries + unseen))
     }
 }
 
@@ -183,7 +192,7 @@ mod tests {
     fn top(peers: impl IntoIterator<Item = PeerRef>) -> Option<(Peer, u64)> {
         let mut detail = Detail::default();
         peers.into_iter().for_each(|peer| detail.add(&with(peer), None));
-        detail.top_peer(&Roster::default())
+        detail.top_peer(&Roster::default(), detail.looked_at)
     }
 
     fn client(last: u8) -> PeerRef {

@@ -2,7 +2,6 @@
 
 use ctkeeper_snapshot::{Figure, Key, Part, Row};
 
-use super::make_up::Shares;
 use super::{Counter, Slot, Stratum};
 use crate::estimate::{figure, sum};
 use crate::hashing::FastSet;
@@ -26,9 +25,8 @@ impl Counter<'_> {
     /// kernel's own count; tables that were sampled without meeting the row widen its interval by as
     /// much as may have been missed there.
     pub fn rows(&self, top: usize, growth: Option<&Growth>) -> Rows {
-        let weight = |slot: &Slot| {
-            slot.hits.iter().map(|(table, hits)| self.scaled(*table, *hits)).sum::<f64>()
-        };
+        let weight =
+            |slot: &Slot| slot.hits().map(|(table, hits)| self.scaled(table, hits)).sum::<f64>();
         let mut ranked: Vec<_> = self.slots.iter().map(|slot| (weight(slot), slot)).collect();
         let order = |a: &(f64, &Slot), b: &(f64, &Slot)| {
             b.0.total_cmp(&a.0).then_with(|| a.1.cells.cmp(&b.1.cells))
@@ -45,13 +43,14 @@ impl Counter<'_> {
         let rows: Vec<_> = ranked.iter().map(|(_, slot)| self.row(slot, growth)).collect();
         let shown: Vec<_> = ranked.iter().map(|(_, slot)| *slot).collect();
         let others = rest.len() as u64 + self.forgotten;
-        let other = (others > 0).then(|| self.other(&shown, growth));
+        let rest: Vec<_> = rest.iter().map(|(_, slot)| *slot).collect();
+        let other = (others > 0).then(|| self.other(&shown, &rest, growth));
         Rows { rows, other, others }
     }
 
     fn row(&self, slot: &Slot, growth: Option<&Growth>) -> Row {
-        let parts = slot.hits.iter().map(|(table, hits)| self.part(*table, *hits)).collect();
-        let mut entries = self.total(&slot.hits);
+        let parts = slot.hits().map(|(table, hits)| self.part(table, hits)).collect();
+        let mut entries = self.total(slot.hits());
         if slot.missed > 0 {
             let heaviest = self.tables.iter().map(Stratum::weight).fold(1.0, f64::max);
             entries.high += slot.missed as f64 * heaviest;
@@ -71,14 +70,16 @@ impl Counter<'_> {
     }
 
     /// All entries that are not of the shown rows.
-    fn other(&self, shown: &[&Slot], growth: Option<&Growth>) -> Row {
+    fn other(&self, shown: &[&Slot], rest: &[&Slot], growth: Option<&Growth>) -> Row {
         let mut hits: Vec<_> = self.tables.iter().map(Stratum::known).collect();
-        let mut shares: Shares = self.all;
         for slot in shown {
-            shares.remove(&slot.shares);
-            for (table, own) in &slot.hits {
-                hits[*table as usize] -= own;
+            for (table, own) in slot.hits() {
+                hits[table as usize] -= own;
             }
+        }
+        let mut shares = self.forgotten_shares;
+        for slot in rest {
+            shares.merge(&slot.shares);
         }
         let hits: Vec<_> = (0..).zip(hits).filter(|(_, hits)| *hits > 0).collect();
         let parts = hits.iter().map(|(table, hits)| self.part(*table, *hits)).collect();
@@ -88,7 +89,7 @@ impl Counter<'_> {
         });
         Row {
             values: Vec::new(),
-            entries: self.total(&hits),
+            entries: self.total(hits.iter().copied()),
             parts: most_first(parts),
             twice: None,
             growth,
@@ -98,12 +99,12 @@ impl Counter<'_> {
 
     /// The sum over all tables, also those where none was met: the table's own number of a row by
     /// namespace is certain there.
-    fn total(&self, hits: &[(u32, u64)]) -> Figure {
+    fn total(&self, hits: impl Iterator<Item = (u32, u64)>) -> Figure {
         let is_by_table = self.columns.keys.contains(&Key::Netns);
-        let mut hits = hits.iter().peekable();
+        let mut hits = hits.peekable();
         let figures = self.tables.iter().zip(0..).map(|(table, number)| {
             match hits.next_if(|(at, _)| *at == number) {
-                Some((_, hits)) => table.figure(*hits),
+                Some((_, hits)) => table.figure(hits),
                 None if is_by_table => Figure::default(),
                 None => table.figure(0),
             }
