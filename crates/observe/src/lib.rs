@@ -11,6 +11,7 @@ mod note;
 mod pairs;
 mod pulse;
 mod targets;
+mod who;
 
 use std::path::PathBuf;
 use std::thread;
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 pub use note::DEFAULT_NOTE;
 use pulse::{Look, Pulse};
+pub use who::{Watcher, WhoOptions};
 
 /// What to look at.
 #[derive(Clone, Debug)]
