@@ -24,6 +24,7 @@ use crate::commands::save::SaveArgs;
 use crate::commands::stats::StatsArgs;
 use crate::commands::update::UpdateArgs;
 use crate::commands::watch::WatchArgs;
+use crate::commands::who::WhoArgs;
 use crate::exit::{self, UsageError};
 use crate::help::with_unbroken_prose;
 
@@ -90,6 +91,8 @@ impl Global {
 pub(crate) enum Command {
     /// Is this host all right? Findings by severity, each with the command that fixes it
     Doctor(DoctorArgs),
+    /// Who holds the entries: container, pod, process, or another property
+    Who(WhoArgs),
     /// The table's entries: all, or those that a filter means
     List(ListArgs),
     /// One entry, by its tuple

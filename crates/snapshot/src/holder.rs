@@ -1,6 +1,7 @@
 //! Holders: what entries belong to, and how an address or a socket leads to one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ctkeeper_flow::Protocol;
@@ -175,4 +176,57 @@ pub enum SocketHolder {
     Of(HolderIndex),
     /// Somebody's who could not be seen.
     Hidden,
+}
+
+/// Characters of a container's id that are shown, as the runtimes' own tools do.
+const SHORT_ID: usize = 12;
+
+/// `container web`, `pod shop/cart-7d9 (cart)`, `unit haproxy.service`, `process nginx (812)`,
+/// `outside`. Not safe for a terminal as it stands.
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container(container) => write!(f, "container {container}"),
+            Self::Pod(pod) => write!(f, "pod {pod}"),
+            Self::Unit { name } => write!(f, "unit {name}"),
+            Self::Process { name, pid } => write!(f, "process {name} ({pid})"),
+            Self::Namespace { name, .. } => write!(f, "netns {name}"),
+            Self::Outside => f.write_str("outside"),
+            Self::Unattributed(why) => write!(f, "unattributed: {why}"),
+        }
+    }
+}
+
+/// Its name, else the beginning of its id.
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = self.id.get(..SHORT_ID).unwrap_or(&self.id);
+        f.write_str(self.name.as_deref().unwrap_or(short))
+    }
+}
+
+/// `shop/cart-7d9 (cart)`, else its UID.
+impl fmt::Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.namespace, &self.name) {
+            (Some(namespace), Some(name)) => write!(f, "{namespace}/{name}")?,
+            (None, Some(name)) => f.write_str(name)?,
+            (_, None) => f.write_str(&self.uid)?,
+        }
+        match &self.container {
+            Some(container) => write!(f, " ({container})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Unattributed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone { address } => write!(f, "{address} has gone"),
+            Self::NoSocket => f.write_str("no socket"),
+            Self::Hidden => f.write_str("hidden"),
+            Self::Ambiguous { address } => write!(f, "several have {address}"),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Who holds the entries of a host's tables: the answer of `ctkeeper who`, which faces draw.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ctkeeper_flow::{Limit, Mark, Protocol};
@@ -237,5 +238,63 @@ impl Figure {
     /// Whether it was counted.
     pub fn is_exact(&self) -> bool {
         self.low >= self.high
+    }
+}
+
+/// As it stands in a row; not safe for a terminal.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holder(holder) => holder.fmt(f),
+            Self::Service(service) => service.fmt(f),
+            Self::Netns(_, name) | Self::State(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+            Self::Port(protocol, port) => write!(f, "{protocol} {port}"),
+            Self::Protocol(protocol) => protocol.fmt(f),
+            Self::Zone(zone) => zone.fmt(f),
+            Self::Mark(mark) => write!(f, "{:#x}", mark.0),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// As it stands in a row; not safe for a terminal.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Holder(holder) => holder.fmt(f),
+            Self::Address(address) => address.fmt(f),
+            Self::Network(network) => network.fmt(f),
+            Self::Service(service) => service.fmt(f),
+        }
+    }
+}
+
+impl Key {
+    /// Every key, with the name that people give it.
+    pub const ALL: [(Self, &'static str); 13] = [
+        (Self::Holder, "holder"),
+        (Self::Container, "container"),
+        (Self::Pod, "pod"),
+        (Self::Process, "process"),
+        (Self::Service, "service"),
+        (Self::Netns, "netns"),
+        (Self::Source, "source"),
+        (Self::Destination, "destination"),
+        (Self::Port, "port"),
+        (Self::Protocol, "protocol"),
+        (Self::State, "state"),
+        (Self::Zone, "zone"),
+        (Self::Mark, "mark"),
+    ];
+
+    /// The key of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(key, _)| key)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(key, _)| *key == self).map_or("", |(_, name)| name)
     }
 }

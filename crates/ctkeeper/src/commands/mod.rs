@@ -26,6 +26,7 @@ pub(crate) mod stats;
 pub(crate) mod update;
 mod values;
 pub(crate) mod watch;
+pub(crate) mod who;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ use crate::cli::{Cli, Command};
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &cli.global),
+        Command::Who(args) => who::run(&args, &cli.global),
         Command::List(args) => list::run(&args, &cli.global),
         Command::Get(args) => get::run(&args, &cli.global),
         Command::Add(args) => add::run(&args, &cli.global),

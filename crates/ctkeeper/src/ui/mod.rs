@@ -10,6 +10,7 @@ mod screen;
 pub(crate) mod summary;
 mod table;
 mod text;
+pub(crate) mod who;
 
 pub(crate) use ctkeeper_flow::hostile::escaped as printable;
 pub(crate) use entries::{EntryWriter, Extras, Format};
