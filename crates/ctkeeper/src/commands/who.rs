@@ -58,7 +58,7 @@ pub(crate) struct WhoArgs {
     runtime: Vec<String>,
 
     /// Print comma-separated values
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     csv: bool,
 }
 
@@ -71,6 +71,9 @@ fn key(name: &str) -> Result<Key, String> {
 
 /// Counts and shows it.
 pub(crate) fn run(args: &WhoArgs, global: &Global) -> anyhow::Result<ExitCode> {
+    if args.csv && global.json {
+        return Err(UsageError::two_formats().into());
+    }
     let options = args.options(global)?;
     let mut watcher = Watcher::new(options);
     let who = match args.window {
