@@ -141,7 +141,7 @@ fn parse(line: &str) -> Option<OpenSocket> {
     let state = SocketState(u8::from_str_radix(fields.next()?, 16).ok()?);
     let uid = fields.nth(3)?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;
-    Some(OpenSocket { state, local, remote, inode, uid })
+    Some(OpenSocket { state, local, remote, inode, uid, cgroup: None })
 }
 
 /// `0100007F:1F90`: 32-bit words of the address as this machine has them in memory, and the port.

@@ -59,6 +59,10 @@ pub enum Operation {
     ReadAddresses,
     /// Listing the network interfaces.
     ReadLinks,
+    /// Finding the route to an address.
+    ReadRoute,
+    /// Finding the number by which one namespace knows another.
+    ReadNamespaceNumber,
 }
 
 impl fmt::Display for Operation {
@@ -88,6 +92,8 @@ impl fmt::Display for Operation {
             Self::ReadSockets => "list the sockets",
             Self::ReadAddresses => "list the local addresses",
             Self::ReadLinks => "list the network interfaces",
+            Self::ReadRoute => "find the route to",
+            Self::ReadNamespaceNumber => "find the number of namespace",
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::availability::{Availability, Module};
 use crate::error::{Errno, Error, Operation};
 use crate::links;
 use crate::socket::{DUMP_BUFFER, Socket as Netlink};
-use crate::wire::{Builder, Malformed, Message, message};
+use crate::wire::{Attributes, Builder, Malformed, Message, message};
 
 /// Which kind of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +101,9 @@ pub struct OpenSocket {
     pub inode: u64,
     /// The user who made it.
     pub uid: u32,
+    /// The control group that it was made in: the inode of a folder of the unified hierarchy, 1 for
+    /// its root. Absent before Linux 5.8, and of sockets that outlive their process.
+    pub cgroup: Option<u64>,
 }
 
 /// Whether [`dump`] can ask without loading a module.
@@ -234,10 +237,11 @@ const BY_FAMILY: u16 = 20;
 const REQUEST: usize = 56;
 /// Size of `struct inet_diag_msg`.
 const ANSWER: usize = 72;
+const INET_DIAG_CGROUP_ID: u16 = 21;
 
 /// Runs a dump on a socket of its own, which ends with it: a dump can be abandoned in no other way.
 /// Returns whether it came to its end.
-pub(crate) fn whole_dump(
+fn whole_dump(
     operation: Operation,
     protocol: libc::c_int,
     kind: u16,
@@ -277,7 +281,18 @@ fn socket(payload: &[u8]) -> Result<Option<OpenSocket>, Malformed> {
         remote: SocketAddr::new(remote, ports.1),
         uid: native(answer, 64),
         inode: u64::from(native(answer, 68)),
+        cgroup: cgroup(payload.get(ANSWER..).unwrap_or_default())?,
     }))
+}
+
+fn cgroup(attributes: &[u8]) -> Result<Option<u64>, Malformed> {
+    for attribute in Attributes(attributes) {
+        let attribute = attribute?;
+        if attribute.kind == INET_DIAG_CGROUP_ID {
+            return attribute.bytes().map(|bytes| Some(u64::from_ne_bytes(bytes)));
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn address(family: i32, bytes: &[u8]) -> Option<IpAddr> {

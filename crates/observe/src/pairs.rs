@@ -174,6 +174,7 @@ mod tests {
             remote: any(0),
             inode: 1,
             uid: 0,
+            cgroup: None,
         }
     }
 
