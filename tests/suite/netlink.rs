@@ -12,6 +12,8 @@ mod dumps;
 mod events;
 #[path = "netlink/expectations.rs"]
 mod expectations;
+#[path = "netlink/links.rs"]
+mod links;
 #[path = "netlink/namespaces.rs"]
 mod namespaces;
 #[path = "netlink/requests.rs"]
@@ -55,6 +57,12 @@ fn main() -> ExitCode {
         case("count_and_statistics", dumps::count_and_statistics),
         case("every_filter_gives_what_a_full_dump_gives", dumps::every_filter_is_right),
         case("counters_are_zeroed_as_they_are_read", dumps::counters_are_zeroed_as_they_are_read),
+        case("links_tie_namespaces_together", links::links_tie_namespaces_together),
+        Case {
+            name: "sockets_tell_their_control_group",
+            needs: PYTHON,
+            run: links::sockets_tell_their_control_group,
+        },
         Case { name: "lists_are_told_apart", needs: PYTHON, run: dumps::lists_are_told_apart },
         case("refusals_carry_the_kernels_number", requests::refusals_carry_the_kernels_number),
         with_rules("every_attribute_arrives", requests::every_attribute_arrives),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-use ctkeeper_netlink::links::{self, Link, LinkAddress};
+use ctkeeper_netlink::links::{Link, LinkAddress, Links, PeerNamespace};
 use ctkeeper_netlink::{Error, netns};
 use ctkeeper_snapshot::{Attached, HolderIndex, Network, Tenant, View};
 
@@ -19,12 +19,9 @@ pub(super) struct Places {
 impl Places {
     /// Those of the calling thread's namespace.
     pub(super) fn read(inode: u64) -> Result<Self, Error> {
-        Ok(Self {
-            inode,
-            is_initial: netns::in_initial(),
-            links: links::links()?,
-            addresses: links::addresses()?,
-        })
+        let mut here = Links::open()?;
+        let (links, addresses) = (here.links()?, here.addresses()?);
+        Ok(Self { inode, is_initial: netns::in_initial(), links, addresses })
     }
 
     /// Whether it looks as if others' packets went through it: it has a bridge, or several wires.
@@ -62,12 +59,11 @@ impl Places {
     /// Whether an interface of another namespace is a veth whose other end is here, or stands on an
     /// interface here (macvlan, ipvlan).
     fn carries(&self, link: &Link) -> bool {
-        // Without a number the other end is in the link's own namespace.
-        let (Some(peer), Some(_)) = (link.peer, link.peer_namespace) else { return false };
+        let Some(peer) = link.peer.filter(|_| !link.is_at_home()) else { return false };
         let Some(here) = self.links.iter().find(|here| here.index == peer) else { return false };
         match link.kind.as_deref() {
             Some("veth") => here.is_veth() && here.peer == Some(link.index),
-            Some("macvlan" | "macvtap" | "ipvlan" | "vlan") => here.peer_namespace.is_none(),
+            Some("macvlan" | "macvtap" | "ipvlan" | "vlan") => here.is_at_home(),
             _ => false,
         }
     }
@@ -99,12 +95,18 @@ impl Places {
 }
 
 trait Kind {
+    /// Whether its other end is in its own namespace, or it has none.
+    fn is_at_home(&self) -> bool;
     fn is_veth(&self) -> bool;
     fn is_bridge(&self) -> bool;
     fn is_virtual(&self) -> bool;
 }
 
 impl Kind for Link {
+    fn is_at_home(&self) -> bool {
+        self.peer_namespace == PeerNamespace::Same
+    }
+
     fn is_veth(&self) -> bool {
         self.kind.as_deref() == Some("veth")
     }
