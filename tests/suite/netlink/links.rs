@@ -30,7 +30,7 @@ pub(crate) fn links_tie_namespaces_together() -> anyhow::Result<()> {
     ip(&host, "link set above master br0 up")?;
     ip(&host, "link set br0 up")?;
     ip(&host, "address add 10.9.0.1/24 dev br0")?;
-    ip(&host, "link add low type dummy")?;
+    ip(&host, "link add low type bridge")?;
     ip(&host, &format!("link add link low name mac0 netns {} type macvlan", inner.name()))?;
     ip(&inner, "address add 10.9.0.2/24 dev eth0")?;
     ip(&inner, "link set eth0 up")?;
