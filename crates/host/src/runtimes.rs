@@ -4,7 +4,7 @@
 //! time ([`ask`]): Docker and Podman over HTTP (`GET /containers/json`), containerd and CRI-O over
 //! the Container Runtime Interface (`ListPodSandbox`, `ListContainers`, `Version`). Nothing but
 //! lists is asked for, and a socket behind which systemd would have to start the runtime first is
-//! left alone. Answers are bounded in size; a runtime that is silent or talks junk is a [`Gap`].
+//! left alone. Podman without a socket is known by its files. Answers are bounded in size; a runtime that is silent or talks junk is a [`Gap`].
 //! [`Names`] leads from control groups to holders.
 //!
 //! Everything in an answer is somebody else's choice: hostile input, not safe for a terminal.
@@ -19,6 +19,7 @@ mod http;
 mod names;
 mod protobuf;
 mod socket;
+mod store;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub const BUDGET: Duration = Duration::from_millis(250);
 
 /// Bytes of one answer, at most.
 const ANSWER: usize = 64 << 20;
+
+/// Podman's service, which systemd starts when it is asked and which ends soon afterwards.
+const PODMAN: &str = "podman.service";
 
 /// Containers, and pods, of one runtime, at most.
 const CONTAINERS: usize = 10_000;
@@ -61,7 +65,7 @@ pub struct Running {
     /// Whose runtime it is, when it was found in a user's folder: it may speak of that user's
     /// containers only. `None` is the host's.
     pub user: Option<u32>,
-    /// Containers that run.
+    /// Containers that run; by [`Interface::Store`], all that there are.
     pub containers: Vec<RunningContainer>,
     /// Pods that run.
     pub pods: Vec<RunningPod>,
@@ -141,24 +145,32 @@ pub fn ask(sockets: &[Socket], budget: Duration) -> Answers {
         };
         asked.into_iter().map(end).collect::<Vec<_>>()
     });
+    let mut missing = Vec::new();
     for (socket, told) in told {
         match told {
-            Ok((Ok(told), took)) => answers.take(socket, told, took),
-            Ok((Err(obstacle), _)) | Err(obstacle) => answers.gaps.push(obstacle.gap(socket)),
+            Ok((Ok(told), took)) => {
+                if !told.running.complete && told.obstacles.is_empty() {
+                    missing.push((socket, Obstacle::Answer(format!("more than {CONTAINERS}"))));
+                }
+                answers.running.push(told.running.told_by(socket, took));
+                missing.extend(told.obstacles.into_iter().map(|obstacle| (socket, obstacle)));
+            }
+            Ok((Err(obstacle), _)) | Err(obstacle) => missing.push((socket, obstacle)),
         }
     }
+    // Where Podman's own file was read, nothing is missing that its service would tell.
+    let has_podman = answers.running.iter().any(|told| told.runtime == "podman");
+    let is_needless = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Asleep(PODMAN));
+    let missing = missing
+        .iter()
+        .filter(|(socket, it)| !(has_podman && socket.user.is_none() && is_needless(it)));
+    answers.gaps = missing.map(|(socket, obstacle)| obstacle.gap(socket)).collect();
     answers
 }
 
-impl Answers {
-    fn take(&mut self, socket: &Socket, told: Told, took: Duration) {
-        self.gaps.extend(told.obstacles.iter().map(|obstacle| obstacle.gap(socket)));
-        let running =
-            Running { socket: socket.path.clone(), user: socket.user, took, ..told.running };
-        if !running.complete && told.obstacles.is_empty() {
-            self.gaps.push(Obstacle::Answer(format!("more than {CONTAINERS}")).gap(socket));
-        }
-        self.running.push(running);
+impl Running {
+    fn told_by(self, socket: &Socket, took: Duration) -> Self {
+        Self { socket: socket.path.clone(), user: socket.user, took, ..self }
     }
 }
 
@@ -176,6 +188,7 @@ fn ask_one(socket: &Socket, deadline: Instant) -> Result<Told, Obstacle> {
     match socket.interface {
         Interface::Docker => docker::ask(socket, deadline),
         Interface::Cri => cri::ask(socket, deadline),
+        Interface::Store => store::read(socket, deadline),
         Interface::Unknown => match docker::ask(socket, deadline) {
             Err(Obstacle::OtherProtocol(_)) => cri::ask(socket, deadline),
             told => told,

@@ -195,3 +195,15 @@ fn silent_ones_keep_nobody_waiting() {
     assert_eq!(running.containers[0].name.as_deref(), Some("web"));
     assert!(running.complete && running.took < BUDGET);
 }
+
+#[test]
+fn too_many_are_cut_and_told() {
+    let server = serve(|stream| {
+        let _ = stream.read(&mut [0; 256]);
+        let list = format!("[{}{{}}]", "{\"Id\":\"x\"},".repeat(10_001));
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\n\r\n{list}");
+    });
+    let answers = asked(&server, Interface::Docker);
+    assert!(answers.running[0].containers.len() == 10_000 && !answers.running[0].complete);
+    assert!(answers.gaps[0].cause.contains("more than 10000"), "{:?}", answers.gaps);
+}

@@ -5,11 +5,10 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use super::Socket;
+use super::{PODMAN, Socket};
 
 /// Services that are started by a connection to their socket, and the sockets' names.
-const STARTED: [(&str, &str); 2] =
-    [("docker.sock", "docker.service"), ("podman.sock", "podman.service")];
+const STARTED: [(&str, &str); 2] = [("docker.sock", "docker.service"), ("podman.sock", PODMAN)];
 
 /// Where systemd puts a running service's processes, in each kind of hierarchy.
 const GROUPS: [&str; 3] = ["sys/fs/cgroup", "sys/fs/cgroup/unified", "sys/fs/cgroup/systemd"];
@@ -40,7 +39,7 @@ fn would_start_in(root: &Path, socket: &Socket) -> Option<&'static str> {
         let manager = root.join(group).join(&manager);
         [manager.join("app.slice"), manager].iter().any(|slice| slice.join(service).is_dir())
     };
-    let is_asleep = is_systemd && *service == "podman.service" && !GROUPS.iter().any(runs);
+    let is_asleep = is_systemd && *service == PODMAN && !GROUPS.iter().any(runs);
     is_asleep.then_some(*service)
 }
 

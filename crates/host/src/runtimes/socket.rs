@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ctkeeper_snapshot::{Gap, GapKind};
 
+use super::store;
+
 /// Sockets asked, at most.
 const SOCKETS: usize = 16;
 
@@ -35,7 +37,7 @@ const VARIABLES: [(&str, Interface); 3] = [
     ("CONTAINER_RUNTIME_ENDPOINT", Interface::Cri),
 ];
 
-/// A socket at which a runtime listens, perhaps.
+/// Where a runtime is asked: a socket at which it listens, perhaps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     /// Where it is.
@@ -55,6 +57,8 @@ pub enum Interface {
     Cri,
     /// One of them: both are tried.
     Unknown,
+    /// No socket, but the file in which Podman keeps its containers.
+    Store,
 }
 
 /// The sockets that were found.
@@ -102,6 +106,13 @@ fn find_in(
             && owner == user
         {
             found.add(&mut seen, identity, path, Interface::Docker, Some(user));
+        }
+    }
+    // Last: what a runtime says itself goes before its files.
+    for path in store::USUAL {
+        let path = root.join(path);
+        if let Ok(file) = fs::metadata(&path) {
+            found.add(&mut seen, (file.dev(), file.ino()), path, Interface::Store, None);
         }
     }
     found
@@ -195,7 +206,9 @@ mod tests {
         let root = folder.path();
         let _kept = ["run/docker.sock", "run/crio/crio.sock", "own.sock"]
             .map(|path| listen(&root.join(path)));
-        fs::create_dir(root.join("var")).unwrap();
+        fs::create_dir_all(root.join(store::USUAL[1]).parent().unwrap()).unwrap();
+        fs::write(root.join(store::USUAL[1]), "[]").unwrap();
+        fs::create_dir_all(root.join("var")).unwrap();
         symlink("../run", root.join("var/run")).unwrap();
         fs::create_dir_all(root.join("run/containerd")).unwrap();
         fs::write(root.join("run/containerd/containerd.sock"), "no socket").unwrap();
@@ -211,6 +224,7 @@ mod tests {
             ("own.sock".to_owned(), Interface::Unknown, None),
             ("run/crio/crio.sock".to_owned(), Interface::Cri, None),
             ("run/docker.sock".to_owned(), Interface::Docker, None),
+            (store::USUAL[1].to_owned(), Interface::Store, None),
         ];
         assert_eq!(shown(&found, root), expected);
         assert_eq!(found.gaps, []);
