@@ -1,6 +1,6 @@
 //! Whose an entry is.
 
-mod places;
+pub(crate) mod places;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

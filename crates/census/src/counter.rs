@@ -44,6 +44,7 @@ pub struct Counter<'a> {
     /// most.
     missed: u64,
     forgotten: u64,
+    marks_ghosts: bool,
     panel: Option<Panel>,
 }
 
@@ -75,6 +76,8 @@ struct Slot {
     shares: Shares,
     /// Entries of owners' tables, which were not looked at.
     owned: u64,
+    /// Of the entries looked at, ghosts.
+    ghosts: u64,
     detail: Option<Box<Detail>>,
 }
 
@@ -102,6 +105,7 @@ impl<'a> Counter<'a> {
             capacity: ROWS,
             missed: 0,
             forgotten: 0,
+            marks_ghosts: false,
             panel: None,
         })
     }
@@ -116,6 +120,12 @@ impl<'a> Counter<'a> {
     /// look before.
     pub fn keep_panel(&mut self, before: Option<&Panel>) {
         self.panel = Some(Panel::after(before));
+    }
+
+    /// Rows tell how many of their entries are ghosts: those that are marked as such
+    /// ([`TableCounter::mark_ghost`]).
+    pub fn mark_ghosts(&mut self) {
+        self.marks_ghosts = true;
     }
 
     /// Begins a table, looked at at this time.
@@ -203,6 +213,7 @@ impl<'a> Counter<'a> {
             earlier: Vec::new(),
             shares: Shares::default(),
             owned: 0,
+            ghosts: 0,
             detail: is_detailed.then(Box::default),
         });
         self.index.insert(cells, number);
@@ -278,6 +289,15 @@ impl<'a> TableCounter<'_, 'a> {
             detail.add(&attribution, idle);
         }
         self.seen += 1;
+    }
+
+    /// Counts an entry, which was added already, as a ghost (see [`crate::Suspects`]).
+    pub fn mark_ghost(&mut self, flow: &Flow) {
+        let attribution = self.attributor.attribute(flow);
+        let cells = self.counter.columns.of_flow(flow, &attribution, self.number);
+        if let Some(slot) = self.counter.index.get(&cells) {
+            self.counter.slots[*slot as usize].ghosts += 1;
+        }
     }
 
     /// Entries counted so far.

@@ -76,6 +76,25 @@ impl Clock {
         }
     }
 
+    /// When the look is, `CLOCK_BOOTTIME` milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.boottime_ms
+    }
+
+    /// The timeouts that a packet which leaves the flow's state as it is may set, seconds; `None` when
+    /// they are not all known.
+    pub(crate) fn settable(&self, flow: &Flow) -> Option<[u32; 3]> {
+        let full = self.full.as_ref()?;
+        let settable = match flow.state {
+            ProtocolState::Tcp(tcp) => {
+                let of_state = full.tcp[usize::from(tcp.state.number())];
+                [of_state, full.unacknowledged, full.retransmitted]
+            }
+            _ => [full.of_stateless(flow)?; 3],
+        };
+        (!settable.contains(&0)).then_some(settable)
+    }
+
     /// When the flow began, `CLOCK_BOOTTIME` milliseconds.
     pub(crate) fn start_ms(&self, flow: &Flow) -> Option<u64> {
         let start = flow.timestamps?.start / 1_000_000;
@@ -129,6 +148,12 @@ impl FullTimeouts {
             let flags = tcp.flags.map_or(0, |(original, reply)| original.flags | reply.flags);
             return self.tcp_idle(flow, tcp.state, flags, left);
         }
+        let full = self.of_stateless(flow)?;
+        Idle::between([full], left)
+    }
+
+    /// The one timeout that a packet sets where the tracker's state alone decides.
+    fn of_stateless(&self, flow: &Flow) -> Option<u32> {
         let assured = usize::from(flow.is_assured());
         let full = match (flow.protocol(), flow.state) {
             // The stream timeout and the assured bit are set by the same packets
@@ -141,7 +166,7 @@ impl FullTimeouts {
             (_, ProtocolState::None) => self.generic,
             _ => 0,
         };
-        Idle::between([full], left)
+        (full != 0).then_some(full)
     }
 
     /// With data unacknowledged, after repeated retransmissions, with a window of 0, and on a

@@ -9,11 +9,13 @@
 //! * [`Counter`] counts entries of one or many tables by a key or a pair, with intervals.
 //! * [`Stopping`] tells when a sample is large enough.
 //! * [`Panel`] tells how rows grow, from two looks at the same entries.
+//! * [`Suspects`] finds ghosts: entries whose socket no longer exists.
 //! * [`Tally`] sums up one table for the Snapshot.
 
 mod attribution;
 mod counter;
 mod estimate;
+mod ghosts;
 mod groups;
 mod hashing;
 mod headroom;
@@ -26,6 +28,7 @@ mod tally;
 pub use attribution::{Attribution, Attributor, HolderRef, PeerRef, Way};
 pub use counter::{Counter, Rows, TableCounter, TableFacts};
 pub use estimate::{Estimate, entries, figure, sum};
+pub use ghosts::{BETWEEN_LOOKS_MS, GhostLook, Inhabitants, Spared, Suspects};
 pub use groups::PortUse;
 pub use headroom::{Headroom, eviction_chance, time_until_full};
 pub use idle::{Clock, Idle};

@@ -66,6 +66,22 @@ fn holders_with_their_make_up() {
 }
 
 #[test]
+fn ghosts_are_told_where_they_were_looked_for() {
+    let (roster, flows) = (roster(), flows());
+    let mut counter = Counter::new(&[Key::Holder], &roster).unwrap();
+    counter.mark_ghosts();
+    let mut table = counter.table(facts(HOST, 4), clock());
+    for flow in &flows {
+        table.add(flow);
+    }
+    table.mark_ghost(&flows[1]);
+    table.finish(true);
+    let rows = counter.rows(2, None).rows;
+    let ghosts = |row: &Row| row.make_up.as_ref().unwrap().ghosts;
+    assert_eq!((ghosts(&rows[0]), ghosts(&rows[1])), (Some(1), Some(0)));
+}
+
+#[test]
 fn every_key_has_its_values() {
     let flows = flows();
     let roster = roster();

@@ -9,7 +9,7 @@ use crate::hashing::FastMap;
 
 /// Where an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The namespace's own.
     Local,
     /// One holder's, since `CLOCK_BOOTTIME` milliseconds if known.
@@ -26,14 +26,14 @@ pub(super) enum Place {
 
 /// Looks addresses up.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     known: FastMap<IpAddr, Place>,
     /// Networks by length of their prefix, longest first, and whether they are inner ones.
     networks: Vec<(u8, FastMap<IpAddr, bool>)>,
 }
 
 impl Places {
-    pub(super) fn of(view: &View) -> Self {
+    pub(crate) fn of(view: &View) -> Self {
         let mut known = FastMap::default();
         for (address, tenants) in &view.tenants {
             let holders: HashSet<_> = tenants.iter().map(|tenant| tenant.holder).collect();
@@ -53,7 +53,7 @@ impl Places {
     }
 
     #[inline]
-    pub(super) fn of_address(&self, address: IpAddr) -> Place {
+    pub(crate) fn of_address(&self, address: IpAddr) -> Place {
         match self.known.get(&address) {
             Some(place) => *place,
             None => self.of_unknown(address),

@@ -1,6 +1,6 @@
 //! Rows with their figures.
 
-use ctkeeper_snapshot::{Figure, Key, Part, Row};
+use ctkeeper_snapshot::{Figure, Key, MakeUp, Part, Row};
 
 use super::{Counter, Slot, Stratum};
 use crate::estimate::{figure, sum};
@@ -65,7 +65,10 @@ impl Counter<'_> {
             parts: most_first(parts),
             twice: None,
             growth: growth.and_then(|growth| growth.of_row(slot.lasting)),
-            make_up: slot.shares.make_up(slot.detail.as_deref(), self.roster),
+            make_up: slot
+                .shares
+                .make_up(slot.detail.as_deref(), self.roster)
+                .map(|made| MakeUp { ghosts: self.marks_ghosts.then_some(slot.ghosts), ..made }),
         }
     }
 

@@ -114,6 +114,8 @@ pub(crate) fn timeouts() -> Timeouts {
     let named = [
         ("tcp_timeout_established", 432_000),
         ("tcp_timeout_time_wait", 120),
+        ("tcp_timeout_unacknowledged", 300),
+        ("tcp_timeout_max_retrans", 300),
         ("udp_timeout", 30),
         ("udp_timeout_stream", 120),
         ("icmp_timeout", 30),
