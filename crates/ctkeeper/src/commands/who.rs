@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ctkeeper_flow::units;
 use ctkeeper_observe::{Watcher, WhoOptions};
-use ctkeeper_snapshot::{Key, Who};
+use ctkeeper_snapshot::{Counted, Key, Who};
 
 use crate::cli::Global;
 use crate::exit::{self, UsageError};
@@ -29,7 +29,7 @@ A holder is whoever opened the connection, if that is on this host, else who ans
 names: without Docker, Podman, containerd or CRI-O a container goes by its id. What cannot be told stands in \
 a row `unattributed`, with the reason.
 
-Exit codes: 0 counted; 1 some tables could not be read; 64 wrong command line.";
+Exit codes: 0 counted; 1 no table could be read; 64 wrong command line.";
 
 /// Options of `ctkeeper who`.
 #[derive(Clone, Debug, Args)]
@@ -90,13 +90,13 @@ pub(crate) fn run(args: &WhoArgs, global: &Global) -> anyhow::Result<ExitCode> {
         who::draw(&mut out, Screen::stdout(global.color), &who)?;
     }
     out.flush()?;
-    Ok(ExitCode::from(if is_whole(&who) { exit::OK } else { exit::FAILURE }))
+    Ok(ExitCode::from(if is_told(&who) { exit::OK } else { exit::FAILURE }))
 }
 
-/// Whether every table with entries was counted.
-fn is_whole(who: &Who) -> bool {
-    use ctkeeper_snapshot::Counted;
-    !who.tables.iter().any(|table| table.count > 0 && table.counted == Counted::Not)
+/// Whether any table with entries was counted, if there is one.
+fn is_told(who: &Who) -> bool {
+    let mut tables = who.tables.iter().filter(|table| table.count > 0).peekable();
+    tables.peek().is_none() || tables.any(|table| table.counted != Counted::Not)
 }
 
 impl WhoArgs {

@@ -147,7 +147,10 @@ fn sentence(table: &Counts) -> String {
         Counted::Sampled { entries } => {
             format!("{} read (95 % intervals; --exact reads all)", units::count(entries))
         }
-        Counted::Not => "not read: too dear beside so large a table of others, or gone".to_owned(),
+        Counted::Not => {
+            "not read: the host's whole table would have to be walked (--netns NAME does)"
+                .to_owned()
+        }
     };
     let share = table.limit.share(table.count).map_or_else(String::new, |share| {
         format!(" of {} ({})", units::count(table.limit.0), units::percent(share))
