@@ -14,6 +14,7 @@ pub mod engine;
 mod harness;
 mod matrix;
 mod named_group;
+mod podman;
 mod pods;
 pub mod sampling;
 
@@ -26,4 +27,5 @@ pub use doctor::{Report, doctor, report_of};
 pub use harness::{Case, KERNEL, MOUNTS, NOBODY, Need, RULES, main, named_trial};
 pub use matrix::Matrix;
 pub use named_group::NamedGroup;
+pub use podman::{PODMAN, Podman};
 pub use pods::{PODS, PodConfig, Pods, Sandbox};

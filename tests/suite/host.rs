@@ -9,7 +9,7 @@ mod runtimes;
 
 use std::process::ExitCode;
 
-use ctkeeper_tests::{Case, DOCKER, KERNEL, Need, PODS, RULES, main as harness};
+use ctkeeper_tests::{Case, DOCKER, KERNEL, Need, PODMAN, PODS, RULES, main as harness};
 
 const READERS: &[Need] =
     &[Need::Root, Need::Program("unshare", "util-linux"), Need::Program("sysctl", "procps")];
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         case("host::tracking", RULES, kernel::what_turns_tracking_on_is_found),
         case("host::runtimes::docker", DOCKER, runtimes::docker_is_asked),
         case("host::runtimes::containerd", PODS, runtimes::containerd_is_asked),
+        case("host::runtimes::podman", PODMAN, runtimes::podman_is_asked),
         case("host::runtimes::without_pods", DOCKER, runtimes::containerd_without_pods),
         case("host::kernel_log", KERNEL, kernel::a_full_table_shows_in_the_log),
     ])

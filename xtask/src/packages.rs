@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 
 /// A program or file that a test uses, and Debian's package that brings it.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 14] = [
     ("/usr/sbin/conntrack", "conntrack"),
     ("/usr/sbin/nft", "nftables"),
     ("/usr/bin/strace", "strace"),
@@ -20,6 +20,7 @@ const NEEDED: [(&str, &str); 13] = [
     ("/usr/sbin/haproxy", "haproxy"),
     ("/usr/sbin/dockerd", "docker.io"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    ("/usr/bin/podman", "podman"),
     ("/bin/busybox", "busybox-static"),
     ("/lib/systemd/systemd-sysctl", "systemd"),
 ];

@@ -2,6 +2,7 @@
 //! say.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use ctkeeper_host::runtimes::{
     Answers, BUDGET, Interface, Names, Published, Running, RunningContainer, Socket, ask, find,
 };
 use ctkeeper_snapshot::{Container, Holder, Pod};
-use ctkeeper_tests::{Docker, IMAGE, PodConfig, Pods};
+use ctkeeper_tests::{Docker, IMAGE, PodConfig, Podman, Pods};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What asking may take beyond its budget: the machine may be busy.
@@ -120,11 +121,22 @@ fn at_the_usual_place(docker: &Docker) -> anyhow::Result<()> {
     the_only(&asked(&first.path, Interface::Docker)?).map(drop)
 }
 
+/// Whether every thread of a process has: a signal reaches them one after the other.
+fn has_stopped(pid: u32) -> anyhow::Result<bool> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+    let states = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("stat")));
+    let is_stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, s)| s.starts_with('T'));
+    Ok(states.flatten().all(is_stopped))
+}
+
 /// A daemon that hangs, one that is stopped, and one that has come back.
 fn silent_and_stopped(docker: &mut Docker, ids: &[String]) -> anyhow::Result<()> {
     let socket = docker.socket();
     let daemon = Pid::from_raw(docker.pid()?.cast_signed()).context("no daemon")?;
     kill_process(daemon, Signal::STOP)?;
+    while !has_stopped(docker.pid()?)? {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let silent = asked(&socket, Interface::Docker);
     kill_process(daemon, Signal::CONT)?;
     let silent = silent?;
@@ -245,5 +257,42 @@ pub(crate) fn containerd_without_pods() -> anyhow::Result<()> {
     if std::env::var_os("CTKEEPER_SHOW").is_some() {
         println!("| Docker asked for CRI | {} |", wrong.gaps[0].cause);
     }
+    Ok(())
+}
+
+/// With its service, and without: then by the file that it keeps them in.
+pub(crate) fn podman_is_asked() -> anyhow::Result<()> {
+    let mut podman = Podman::start()?;
+    let published = format!("{PORT}:80");
+    let web = podman.container(&["--name", "web", "-p", &published], &["sleep", "600"])?;
+    let gone = podman.container(&["--name", "gone"], &["true"])?;
+    podman.podman(&["wait", &gone])?;
+    let group = cgroup::of_process(podman.pid_of(&web)?).context("no group")?;
+    let image = format!("localhost/{IMAGE}");
+    let holder = Holder::Container(Container {
+        id: web.clone(),
+        name: Some("web".to_owned()),
+        image: Some(image.clone()),
+        runtime: Some("podman".to_owned()),
+    });
+
+    let store = podman.seen("/var/lib/containers/storage/vfs-containers/containers.json");
+    let stored = asked(&store, Interface::Store)?;
+    let told: BTreeSet<_> = the_only(&stored)?.containers.iter().map(|it| &it.id).collect();
+    ensure!(told == BTreeSet::from([&web, &gone]), "{stored:?}");
+    ensure!(Names::new(&stored).holder(&group) == Some(holder.clone()), "{group:?}: {stored:?}");
+
+    podman.start_service()?;
+    let answers = asked(&podman.socket(), Interface::Unknown)?;
+    let running = the_only(&answers)?;
+    let version = podman.podman(&["version", "-f", "{{.Client.Version}}"])?;
+    ensure!(running.runtime == "podman" && running.version.as_ref() == Some(&version));
+    let [told] = running.containers.as_slice() else { anyhow::bail!("{running:?}") };
+    ensure!(told.id == web && told.image.as_ref() == Some(&image), "{told:?}");
+    let address = ["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web"];
+    ensure!(told.addresses == [podman.podman(&address)?.parse::<IpAddr>()?], "{told:?}");
+    let port = Published { protocol: Protocol::TCP, address: None, port: PORT, inside: 80 };
+    ensure!(told.published == [port], "{told:?}");
+    ensure!(Names::new(&answers).holder(&group) == Some(holder), "{group:?}: {answers:?}");
     Ok(())
 }
