@@ -11,12 +11,12 @@ use ctkeeper_bundle::{Bundle, Details, Key, Saved};
 use ctkeeper_diagnosis::{Thresholds, diagnose};
 use ctkeeper_flow::Protocol;
 use ctkeeper_snapshot::{
-    Assignment, Doubles, EarlyLoad, EntrySize, EvidenceSource, Expectations, Forecast,
-    ForecastSource, ForecastValue, FullReports, Gap, GapKind, KernelLog, Largest, Limit, Limits,
-    LogExcerpt, LogLine, Memory, ModuleState, Namespace, NamespaceProcess, Network, Origin,
-    PortGroup, Proxy, Rates, Reader, Reservation, SCHEMA, Sample, Service, SettingKey, Settings,
-    SettingsFile, SettingsLine, Snapshot, Statistic, Statistics, System, Taken, Timeouts, Tracker,
-    Tracking, Unanswered,
+    Assignment, Container, Doubles, EarlyLoad, EntrySize, EvidenceSource, Expectations, Forecast,
+    ForecastSource, ForecastValue, FullReports, Gap, GapKind, Holder, HolderShare, KernelLog,
+    Largest, Limit, Limits, LogExcerpt, LogLine, Memory, ModuleState, Namespace, NamespaceProcess,
+    Network, Origin, Pod, PortGroup, Proxy, Rates, Reader, Reservation, SCHEMA, Sample, Service,
+    SettingKey, Settings, SettingsFile, SettingsLine, Snapshot, Statistic, Statistics, System,
+    Taken, Timeouts, Tracker, Tracking, Unanswered, Unattributed,
 };
 use dice::Dice;
 use proptest::prelude::*;
@@ -226,6 +226,7 @@ fn namespace(dice: &mut Dice, index: u64) -> Namespace {
         tracking: Some(tracking(dice)),
         expectations: Some(Expectations { count: 4096, limit: 4096 }),
         doubles: Some(Doubles { other: 4_026_531_840, asked: 64, found: 60 }),
+        holders: holders(dice),
     }
 }
 
@@ -287,6 +288,30 @@ fn sample(dice: &mut Dice) -> Sample {
             back_ends: 4,
         }],
     }
+}
+
+fn holders(dice: &mut Dice) -> Vec<HolderShare> {
+    let container = Container {
+        id: dice.secret(),
+        name: Some(dice.secret()),
+        image: Some(dice.secret()),
+        runtime: Some("docker".to_owned()),
+    };
+    let pod = Pod {
+        namespace: Some(dice.secret()),
+        name: Some(dice.secret()),
+        uid: dice.secret(),
+        container: Some(container.clone()),
+    };
+    let held = [
+        Holder::Container(container),
+        Holder::Pod(pod),
+        Holder::Unit { name: dice.secret() },
+        Holder::Process { name: dice.secret(), pid: 4711 },
+        Holder::Namespace { inode: 4_026_531_840, name: dice.secret() },
+        Holder::Unattributed(Unattributed::Gone { address: dice.address() }),
+    ];
+    held.map(|holder| HolderShare { holder, share: 0.16, margin: 0.01 }).into()
 }
 
 fn service(dice: &mut Dice) -> Service {

@@ -13,7 +13,7 @@ pub(crate) const ASKED: usize = 64;
 /// As many without a single one found settle it.
 const ENOUGH: u64 = 16;
 
-/// Some entries of a namespace.
+/// Sampled entries of a namespace.
 #[derive(Debug)]
 pub(crate) struct Trace {
     /// The namespace's inode.

@@ -4,6 +4,7 @@
 //! so many entries are read as make each row above 5 % known to ±1 point; a small table is read
 //! whole, and every table if that is asked for.
 
+mod holders;
 mod sockets;
 
 use std::cmp::Reverse;
@@ -24,6 +25,7 @@ use ctkeeper_snapshot::{
 use crate::pulse::{self, Look, Pulse};
 use crate::targets::Target;
 use crate::{ObserveError, Selection, gaps, taken};
+pub(crate) use holders::name_holders;
 
 /// What to count.
 #[derive(Clone, Debug)]
@@ -103,7 +105,7 @@ impl Watcher {
             return Ok(self.empty(began));
         }
         let Look { pulse, targets, mut gaps } = pulse::take(&self.options.namespaces)?;
-        let (mut roster, processes) = self.roster(&mut gaps);
+        let (mut roster, processes) = read_roster(&self.options.runtimes, &mut gaps);
         let before = self.before.take();
         let known = before.as_ref().map(|b| (b.pulse.clone(), EvidenceSource::Window));
         let namespaces = pulse.namespaces(&targets, known.as_ref());
@@ -152,14 +154,6 @@ impl Watcher {
             elapsed_ms: began.elapsed().as_secs_f64() * 1000.0,
             gaps: Vec::new(),
         }
-    }
-
-    fn roster(&self, gaps: &mut Vec<Gap>) -> (Roster, HashMap<u32, HolderIndex>) {
-        let found = runtimes::find(&self.options.runtimes);
-        let answers = runtimes::ask(&found.sockets, runtimes::BUDGET);
-        let reading = roster::read(&netns::enumerate(), &Names::new(&answers));
-        gaps.extend(found.gaps.into_iter().chain(answers.gaps).chain(reading.gaps));
-        (reading.roster, reading.processes)
     }
 
     /// Reads what is needed of each table, the fullest first.
@@ -213,6 +207,15 @@ impl Watcher {
             Content::Nothing
         })
     }
+}
+
+/// Who is there, with the names that runtimes give, and whose each process is.
+fn read_roster(named: &[String], gaps: &mut Vec<Gap>) -> (Roster, HashMap<u32, HolderIndex>) {
+    let found = runtimes::find(named);
+    let answers = runtimes::ask(&found.sockets, runtimes::BUDGET);
+    let reading = roster::read(&netns::enumerate(), &Names::new(&answers));
+    gaps.extend(found.gaps.into_iter().chain(answers.gaps).chain(reading.gaps));
+    (reading.roster, reading.processes)
 }
 
 /// Entries that a sample of a namespace walks over.
@@ -278,11 +281,7 @@ impl Read {
 
     fn count(&self, counter: &mut Counter<'_>) -> Option<Gap> {
         let facts = self.facts.clone();
-        let clock = || {
-            let unix_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
-            let unix_ms = unix_ms.map(|since| since.as_millis() as u64);
-            Clock::new(self.at_ms, unix_ms, self.timeouts.as_ref())
-        };
+        let clock = || clock(self.at_ms, self.timeouts.as_ref());
         match &self.content {
             Content::Owned(owner) => counter.add_owned(facts, *owner),
             Content::Nothing => counter.table(facts, clock()).finish(self.facts.count == 0),
@@ -307,6 +306,11 @@ impl Read {
         }
         None
     }
+}
+
+fn clock(at_ms: u64, timeouts: Option<&Timeouts>) -> Clock {
+    let unix_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+    Clock::new(at_ms, unix_ms.map(|since| since.as_millis() as u64), timeouts)
 }
 
 fn add_rates(tables: &mut [Table], namespaces: &[Namespace]) {

@@ -28,8 +28,8 @@ pub use holder::{
 pub use kernel_log::{FullReports, KernelLog};
 pub use memory::{EntrySize, Memory, Reservation};
 pub use namespace::{
-    Doubles, EvidenceSource, Expectations, Namespace, NamespaceProcess, Proxy, Rates, Sample,
-    Tracker, Tracking,
+    Doubles, EvidenceSource, Expectations, HolderShare, Namespace, NamespaceProcess, Proxy, Rates,
+    Sample, Tracker, Tracking,
 };
 pub use settings::{
     Assignment, EarlyLoad, Forecast, ForecastSource, ForecastValue, ModuleState, Origin, Reader,

@@ -3,7 +3,7 @@
 use ctkeeper_flow::{Limit, Statistic, Statistics, Timeouts};
 use serde::{Deserialize, Serialize};
 
-use crate::{PortGroup, Unanswered};
+use crate::{Holder, PortGroup, Unanswered};
 
 /// A network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +40,20 @@ pub struct Namespace {
     /// where none was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubles: Option<Doubles>,
+    /// Who holds most of its entries, most first; empty where not looked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<HolderShare>,
+}
+
+/// What a holder has of a namespace's entries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HolderShare {
+    /// Who.
+    pub holder: Holder,
+    /// Share of the namespace's entries, 0 to 1.
+    pub share: f64,
+    /// Half the width of the share's 95 % interval.
+    pub margin: f64,
 }
 
 impl Namespace {

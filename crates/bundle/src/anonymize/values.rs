@@ -46,6 +46,7 @@ trait Plain {}
 
 impl<T: Plain> Plain for Option<T> {}
 impl Plain for bool {}
+impl Plain for f64 {}
 impl Plain for i64 {}
 impl Plain for u8 {}
 impl Plain for u16 {}

@@ -84,10 +84,11 @@ fn full_now(context: &Context<'_>, namespace: &Namespace, rates: &Rates, refused
             pace(context, rates, refused, "packets")
         ))
         .summary(format!(
-            "namespace {}: {}{}.",
+            "namespace {}: {}{}.{}",
             namespace.label(),
             of_limit(namespace),
-            held(context, namespace)
+            held(context, namespace),
+            held_by(namespace)
         ))
         .meaning(format!(
             "The first packet of {} is dropped: clients hang and retry. Connections that stand are \
@@ -159,7 +160,7 @@ fn near(context: &Context<'_>, namespace: &Namespace) -> Option<Finding> {
     summary += &room.map_or_else(String::new, |room| format!("; {}", room_for(room.effective())));
     let finding = Finding::new(NEARLY_FULL.id, severity, namespace.into())
         .headline(format!("the table is {} full", percent(share)))
-        .summary(summary + ".")
+        .summary(summary + "." + &held_by(namespace))
         .meaning(near_meaning(namespace, severity))
         .remedy(RAISE.0, RAISE.1);
     Some(with_numbers(finding, namespace))
@@ -236,6 +237,14 @@ fn held(context: &Context<'_>, namespace: &Namespace) -> String {
         format!(" (assured; established ones idle for {idle} in the median)")
     });
     format!("; {} locked{idle}", percent(locked))
+}
+
+/// ` Held by: container haproxy 71 %, outside 12 %.`: who has a twentieth or more, the three largest.
+fn held_by(namespace: &Namespace) -> String {
+    let large = namespace.holders.iter().filter(|held| held.share >= 0.05).take(3);
+    let named: Vec<_> =
+        large.map(|held| format!("{} {}", held.holder, percent(held.share))).collect();
+    if named.is_empty() { String::new() } else { format!(" Held by: {}.", named.join(", ")) }
 }
 
 pub(super) fn with_numbers(finding: Finding, namespace: &Namespace) -> Finding {

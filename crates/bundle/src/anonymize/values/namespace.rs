@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use ctkeeper_snapshot::{
-    Doubles, Expectations, Largest, Namespace, NamespaceProcess, Network, PortGroup, Proxy, Rates,
-    Sample, Service, Timeouts, Tracker, Tracking, Unanswered,
+    Container, Doubles, Expectations, Holder, HolderShare, Largest, Namespace, NamespaceProcess,
+    Network, Pod, PortGroup, Proxy, Rates, Sample, Service, Timeouts, Tracker, Tracking,
+    Unanswered, Unattributed,
 };
 
 use super::{Anonymize, plain};
@@ -29,6 +30,7 @@ impl Anonymize for Namespace {
             tracking,
             expectations,
             doubles,
+            holders,
         } = self;
         Self {
             inode: plain(inode),
@@ -45,6 +47,69 @@ impl Anonymize for Namespace {
             tracking: tracking.anonymized(pseudonyms),
             expectations: expectations.anonymized(pseudonyms),
             doubles: doubles.anonymized(pseudonyms),
+            holders: holders.anonymized(pseudonyms),
+        }
+    }
+}
+
+impl Anonymize for HolderShare {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { holder, share, margin } = self;
+        Self { holder: holder.anonymized(pseudonyms), share: plain(share), margin: plain(margin) }
+    }
+}
+
+impl Anonymize for Holder {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        match self {
+            Self::Container(container) => Self::Container(container.anonymized(pseudonyms)),
+            Self::Pod(pod) => Self::Pod(pod.anonymized(pseudonyms)),
+            Self::Unit { name } => Self::Unit { name: pseudonyms.name(&name) },
+            Self::Process { name, pid } => {
+                Self::Process { name: pseudonyms.command(&name), pid: plain(pid) }
+            }
+            Self::Namespace { inode, name } => {
+                Self::Namespace { inode: plain(inode), name: pseudonyms.namespace_name(&name) }
+            }
+            Self::Outside => Self::Outside,
+            Self::Unattributed(why) => Self::Unattributed(why.anonymized(pseudonyms)),
+        }
+    }
+}
+
+impl Anonymize for Container {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { id, name, image, runtime } = self;
+        Self {
+            id: pseudonyms.name(&id),
+            name: name.map(|name| pseudonyms.name(&name)),
+            image: image.map(|image| pseudonyms.name(&image)),
+            runtime: runtime.map(|runtime| pseudonyms.command(&runtime)),
+        }
+    }
+}
+
+impl Anonymize for Pod {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        let Self { namespace, name, uid, container } = self;
+        Self {
+            namespace: namespace.map(|name| pseudonyms.name(&name)),
+            name: name.map(|name| pseudonyms.name(&name)),
+            uid: pseudonyms.name(&uid),
+            container: container.anonymized(pseudonyms),
+        }
+    }
+}
+
+impl Anonymize for Unattributed {
+    fn anonymized(self, pseudonyms: &mut Pseudonyms) -> Self {
+        match self {
+            Self::Gone { address } => Self::Gone { address: address::address(pseudonyms, address) },
+            Self::NoSocket => Self::NoSocket,
+            Self::Hidden => Self::Hidden,
+            Self::Ambiguous { address } => {
+                Self::Ambiguous { address: address::address(pseudonyms, address) }
+            }
         }
     }
 }
