@@ -31,7 +31,7 @@ pub(crate) fn small_tables() -> anyhow::Result<()> {
 }
 
 pub(crate) fn large_tables() -> anyhow::Result<()> {
-    covers(30_000, &[1000, 5000, 20_000], 8)
+    covers(20_000, &[1000, 5000, 15_000], 6)
 }
 
 fn covers(entries: u64, sizes: &[u64], runs: u64) -> anyhow::Result<()> {
@@ -90,8 +90,8 @@ const fn part(shares: &'static [f64]) -> Composition {
 /// Of a sample that was said to be enough, every row above 5 % is within a point of the truth, all of
 /// them at once in 19 of 20 runs, and whichever is called larger is, or is by less than a point.
 pub(crate) fn enough() -> anyhow::Result<()> {
-    const ENTRIES: u64 = 30_000;
-    const RUNS: u64 = 8;
+    const ENTRIES: u64 = 24_000;
+    const RUNS: u64 = 5;
     ensure_harmless(ENTRIES)?;
     let (_namespace, mut table) = table()?;
     let (mut coverage, mut dice) = (Coverage::default(), dice());
@@ -125,8 +125,8 @@ pub(crate) fn enough() -> anyhow::Result<()> {
         println!("{:18} enough at {} to {}", composition.name, sizes[0], sizes[sizes.len() - 1]);
     }
     println!("{runs} tables: {precise} to a point, {ordered} in order\n{coverage}");
-    // 48 at 95 %: fewer than 39 would be chance once in ten thousand runs.
-    ensure!(precise >= 39, "{precise} of {runs} were within a point");
-    ensure!(ordered >= 39, "{ordered} of {runs} were in order");
+    // 30 at 95 %: fewer than 23 would be chance once in ten thousand runs.
+    ensure!(precise >= 23, "{precise} of {runs} were within a point");
+    ensure!(ordered >= 23, "{ordered} of {runs} were in order");
     coverage.check()
 }

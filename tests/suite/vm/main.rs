@@ -11,6 +11,7 @@ mod engine;
 mod fix;
 mod matrix;
 mod namespaces;
+mod sampling;
 mod seed;
 mod story;
 mod wall;
@@ -48,6 +49,8 @@ fn main() -> ExitCode {
         Case { name: "6.1/engine", needs: LINUX_6_1, run: engine::on_6_1 },
         Case { name: "6.12/walls", needs: LINUX_6_12, run: wall::on_6_12 },
         Case { name: "6.1/walls", needs: LINUX_6_1, run: wall::on_6_1 },
+        Case { name: "6.12/sampling", needs: LINUX_6_12, run: sampling::on_6_12 },
+        Case { name: "6.1/sampling", needs: LINUX_6_1, run: sampling::on_6_1 },
         Case { name: "6.12/namespaces", needs: LINUX_6_12, run: namespaces::on_6_12 },
         Case { name: "6.1/namespaces", needs: LINUX_6_1, run: namespaces::on_6_1 },
     ])

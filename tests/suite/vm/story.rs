@@ -90,7 +90,7 @@ fn guest(kernel: Kernel) -> anyhow::Result<(PathBuf, Guest)> {
 
 struct Run {
     folder: PathBuf,
-    programs: [PathBuf; 3],
+    programs: [PathBuf; 4],
     guests: Vec<Guest>,
     _lock: File,
 }

@@ -139,10 +139,11 @@ pub fn fetch() -> anyhow::Result<()> {
     cache.provide(&Request { name: "qemu", wanted: &[QEMU], packages })
 }
 
-/// Builds what runs in the guests: ctkeeper, the load that tests make there, and what plays packet
-/// sequences.
-pub fn build_programs() -> anyhow::Result<[PathBuf; 3]> {
-    const PROGRAMS: [&str; 3] = ["ctkeeper", "guest-load", "engine-differential"];
+/// Builds what runs in the guests: ctkeeper, the load that tests make there, what plays packet
+/// sequences, and what holds samples against known tables.
+pub fn build_programs() -> anyhow::Result<[PathBuf; 4]> {
+    const PROGRAMS: [&str; 4] =
+        ["ctkeeper", "guest-load", "engine-differential", "sampling-coverage"];
     let mut arguments = vec!["--package", "ctkeeper", "--package", "ctkeeper-tests", "--quiet"];
     arguments.extend(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
     let folder = build::build_static(&store().join("build"), &arguments)?;
