@@ -6,6 +6,7 @@
 
 mod holders;
 mod sockets;
+mod twice;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -124,7 +125,8 @@ impl Watcher {
         let window = before.as_ref().map(|before| began.duration_since(before.at));
         let growth = old.zip(counter.panel()).zip(window);
         let growth = growth.map(|((old, now), window)| now.growth_since(old, window.as_secs_f64()));
-        let rows = counter.rows(self.options.top, growth.as_ref());
+        let mut rows = counter.rows(self.options.top, growth.as_ref());
+        twice::mark(&mut rows.rows, &read, &roster);
         let mut tables = counter.tables();
         add_rates(&mut tables, &namespaces);
         let who = Who {
