@@ -103,7 +103,7 @@ impl Watcher {
     pub fn look(&mut self) -> Result<Who, ObserveError> {
         let began = Instant::now();
         if !module::state().is_present() {
-            return Ok(self.empty(began));
+            return Ok(Who { gaps: vec![gaps::no_tracking()], ..self.empty(began) });
         }
         let Look { pulse, targets, mut gaps } = pulse::take(&self.options.namespaces)?;
         let (mut roster, processes) = read_roster(&self.options.runtimes, &mut gaps);

@@ -72,7 +72,7 @@ fn key(name: &str) -> Result<Key, String> {
 /// Counts and shows it.
 pub(crate) fn run(args: &WhoArgs, global: &Global) -> anyhow::Result<ExitCode> {
     if args.csv && global.json {
-        return Err(UsageError::two_formats().into());
+        return Err(UsageError("--json or --csv: give one of them".to_owned()).into());
     }
     let options = args.options(global)?;
     let mut watcher = Watcher::new(options);
@@ -96,7 +96,10 @@ pub(crate) fn run(args: &WhoArgs, global: &Global) -> anyhow::Result<ExitCode> {
 /// Whether any table with entries was counted, if there is one.
 fn is_told(who: &Who) -> bool {
     let mut tables = who.tables.iter().filter(|table| table.count > 0).peekable();
-    tables.peek().is_none() || tables.any(|table| table.counted != Counted::Not)
+    if tables.peek().is_none() {
+        return !who.tables.is_empty() || who.gaps.is_empty();
+    }
+    tables.any(|table| table.counted != Counted::Not)
 }
 
 impl WhoArgs {

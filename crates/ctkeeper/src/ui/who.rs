@@ -18,7 +18,8 @@ const GAPS: usize = 5;
 pub(crate) fn draw(out: &mut impl Write, screen: Screen, who: &Who) -> io::Result<()> {
     rows(out, screen, who)?;
     if who.rows.is_empty() {
-        writeln!(out, "No entries.")?;
+        let nothing = if who.tables.is_empty() { "No table could be read." } else { "No entries." };
+        writeln!(out, "{nothing}")?;
     }
     notes(out, screen, who)
 }
@@ -129,7 +130,13 @@ fn notes(out: &mut impl Write, screen: Screen, who: &Who) -> io::Result<()> {
         );
         wrap(&words, screen.width()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
     }
+    let mut remedies = Vec::new();
     for gap in who.gaps.iter().take(GAPS) {
+        // The same cause for each namespace is told once.
+        if remedies.contains(&&gap.remedy) {
+            continue;
+        }
+        remedies.push(&gap.remedy);
         let words = format!("Not known: {} ({}); {}.", gap.what, gap.cause, gap.remedy);
         for line in wrap(&printable(&words), screen.width()) {
             writeln!(out, "{line}")?;
