@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ctkeeper_census::{Clock, Counter, Panel, TableFacts};
 use ctkeeper_flow::{Flow, Timeouts};
-use ctkeeper_host::runtimes::{self, Names};
+use ctkeeper_host::runtimes::{self, Directory};
 use ctkeeper_host::{machine, module, roster, sysctl};
 use ctkeeper_netlink::{Conntrack, DumpFilter, netns};
 use ctkeeper_snapshot::{
@@ -68,6 +68,7 @@ const WALK_BUDGET: u64 = 150_000;
 #[derive(Debug)]
 pub struct Watcher {
     options: WhoOptions,
+    directory: Directory,
     before: Option<Before>,
 }
 
@@ -81,7 +82,8 @@ struct Before {
 impl Watcher {
     /// One that has not looked yet.
     pub fn new(options: WhoOptions) -> Self {
-        Self { options, before: None }
+        let directory = Directory::new(options.runtimes.clone(), runtimes::BUDGET);
+        Self { options, directory, before: None }
     }
 
     /// What is counted from the next look on. Growth is known again after the look behind that.
@@ -106,7 +108,7 @@ impl Watcher {
             return Ok(Who { gaps: vec![gaps::no_tracking()], ..self.empty(began) });
         }
         let Look { pulse, targets, mut gaps } = pulse::take(&self.options.namespaces)?;
-        let (mut roster, processes) = read_roster(&self.options.runtimes, &mut gaps);
+        let (mut roster, processes) = read_roster(&mut self.directory, &mut gaps);
         let before = self.before.take();
         let known = before.as_ref().map(|b| (b.pulse.clone(), EvidenceSource::Window));
         let namespaces = pulse.namespaces(&targets, known.as_ref());
@@ -212,11 +214,16 @@ impl Watcher {
 }
 
 /// Who is there, with the names that runtimes give, and whose each process is.
-fn read_roster(named: &[String], gaps: &mut Vec<Gap>) -> (Roster, HashMap<u32, HolderIndex>) {
-    let found = runtimes::find(named);
-    let answers = runtimes::ask(&found.sockets, runtimes::BUDGET);
-    let reading = roster::read(&netns::enumerate(), &Names::new(&answers));
-    gaps.extend(found.gaps.into_iter().chain(answers.gaps).chain(reading.gaps));
+fn read_roster(
+    directory: &mut Directory,
+    gaps: &mut Vec<Gap>,
+) -> (Roster, HashMap<u32, HolderIndex>) {
+    let namespaces = netns::enumerate();
+    let mut reading = roster::read(&namespaces, directory.names());
+    if directory.has_learnt(&reading.roster.holders) {
+        reading = roster::read(&namespaces, directory.names());
+    }
+    gaps.extend(directory.gaps().iter().cloned().chain(reading.gaps));
     (reading.roster, reading.processes)
 }
 

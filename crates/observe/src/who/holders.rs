@@ -2,6 +2,7 @@
 
 use ctkeeper_census::{Counter, TableFacts};
 use ctkeeper_host::machine;
+use ctkeeper_host::runtimes::{BUDGET, Directory};
 use ctkeeper_snapshot::{
     Figure, Gap, Holder, HolderShare, Key, Namespace, Roster, Row, Sample, Value,
 };
@@ -31,7 +32,8 @@ pub(crate) fn name_holders(
     if worth.is_empty() {
         return gaps;
     }
-    let (mut roster, processes) = read_roster(&[], &mut gaps);
+    let mut directory = Directory::new(Vec::new(), BUDGET);
+    let (mut roster, processes) = read_roster(&mut directory, &mut gaps);
     for namespace in &mut worth {
         let inode = namespace.inode;
         let trace = traces.iter().find(|trace| trace.inode == inode);
