@@ -19,6 +19,7 @@ pub mod roster;
 pub mod runtimes;
 pub mod settings;
 pub mod sockets;
+pub mod stacks;
 pub mod statistics;
 pub mod sysctl;
 pub mod tracking;

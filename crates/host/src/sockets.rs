@@ -196,7 +196,10 @@ mod tests {
         assert!(ours(&read, &mine).len() >= 3 * kept.len());
         if can_dump(Transport::Tcp) {
             let asked = from_netlink(states, usize::MAX).unwrap();
-            assert_eq!(ours(&asked, &mine), ours(&read, &mine));
+            // /proc does not tell control groups.
+            let mut asked = ours(&asked, &mine);
+            asked.iter_mut().for_each(|socket| socket.cgroup = None);
+            assert_eq!(asked, ours(&read, &mine));
         }
     }
 

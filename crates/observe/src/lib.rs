@@ -7,6 +7,7 @@
 mod deep;
 mod doubles;
 mod gaps;
+mod ghosts;
 mod note;
 mod pairs;
 mod pulse;
@@ -25,6 +26,7 @@ use ctkeeper_snapshot::{
 };
 use thiserror::Error;
 
+pub use ghosts::{GhostSearch, Judged};
 pub use note::DEFAULT_NOTE;
 use pulse::{Look, Pulse};
 pub use who::{Watcher, WhoOptions};

@@ -133,7 +133,6 @@ impl Beat {
             tracking: None,
             expectations: self.expectations,
             doubles: None,
-            holders: Vec::new(),
         }
     }
 

@@ -22,7 +22,8 @@ pub(super) struct Process {
     pub(super) started_ms: Option<u64>,
     membership: Membership,
     command: String,
-    /// The lowest pid of its name in its namespace.
+    /// The lowest pid of its name in its namespace, among those that are in the same of units and
+    /// containers, or in none.
     first_pid: u32,
 }
 
@@ -40,7 +41,8 @@ fn read_in(proc: &Path) -> Vec<Process> {
     let mut first = HashMap::new();
     let process = |pid| {
         let mut process = process(proc, pid, own.as_ref())?;
-        let name = (process.namespace, process.command.clone());
+        let Membership { container, machine, unit, .. } = process.membership.clone();
+        let name = (process.namespace, process.command.clone(), container, machine, unit);
         process.first_pid = *first.entry(name).or_insert(pid);
         Some(process)
     };

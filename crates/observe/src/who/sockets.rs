@@ -31,7 +31,7 @@ struct Found {
 
 /// Adds to a namespace's view the sockets that `flows` lead to, or every one where the flows are not
 /// known beforehand. `processes` tells whose a process is.
-pub(super) fn add(
+pub(crate) fn add(
     view: &mut View,
     target: &Target,
     flows: Option<&[Flow]>,
