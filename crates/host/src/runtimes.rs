@@ -5,7 +5,7 @@
 //! the Container Runtime Interface (`ListPodSandbox`, `ListContainers`, `Version`). Nothing but
 //! lists is asked for, and a socket behind which systemd would have to start the runtime first is
 //! left alone. Podman without a socket is known by its files. Answers are bounded in size; a runtime that is silent or talks junk is a [`Gap`].
-//! [`Names`] leads from control groups to holders.
+//! [`Names`] leads from control groups to holders; [`Directory`] keeps them between looks.
 //!
 //! Everything in an answer is somebody else's choice: hostile input, not safe for a terminal.
 
@@ -13,6 +13,7 @@ mod activation;
 mod bounded;
 mod connection;
 mod cri;
+mod directory;
 mod docker;
 mod grpc;
 mod http;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use ctkeeper_flow::Protocol;
 use ctkeeper_snapshot::{Gap, GapKind};
 
+pub use directory::Directory;
 pub use names::Names;
 pub use socket::{Found, Interface, Socket, find};
 

@@ -9,7 +9,7 @@ use ctkeeper_snapshot::{Gap, Namespace, Sample, Statistic, Timeouts, Tracking};
 
 use crate::doubles::{self, Trace};
 use crate::targets::Target;
-use crate::{gaps, pairs};
+use crate::{gaps, pairs, who};
 
 /// Namespaces that are looked at closely, at most.
 const NAMESPACES: usize = 4;
@@ -25,7 +25,7 @@ struct Findings {
     sample: Option<Sample>,
     timeouts: Option<Timeouts>,
     tracking: Option<Tracking>,
-    /// Some entries of the sample.
+    /// The entries of the sample.
     flows: Vec<Flow>,
     gaps: Vec<Gap>,
 }
@@ -57,6 +57,7 @@ pub(crate) fn look(namespaces: &mut [Namespace], targets: &[Target], sample: u64
             Err(error) => gaps.extend(gaps::of_namespace(&error, namespace.inode)),
         }
     }
+    gaps.extend(who::name_holders(namespaces, targets, &traces));
     doubles::find(namespaces, targets, &traces);
     gaps
 }
@@ -98,7 +99,7 @@ fn inside(inode: u64, size: u64) -> Findings {
             Ok((mut sample, flows)) => {
                 sample.proxies = pairs::find(inode, &flows);
                 found.sample = Some(sample);
-                found.flows = flows.into_iter().take(doubles::ASKED).collect();
+                found.flows = flows;
             }
             Err(error) => found.gaps.extend(gaps::of_sample(&error, inode)),
         }

@@ -13,7 +13,7 @@ pub(crate) const ASKED: usize = 64;
 /// As many without a single one found settle it.
 const ENOUGH: u64 = 16;
 
-/// Some entries of a namespace.
+/// Sampled entries of a namespace.
 #[derive(Debug)]
 pub(crate) struct Trace {
     /// The namespace's inode.
@@ -36,7 +36,7 @@ pub(crate) fn find(namespaces: &mut [Namespace], targets: &[Target], traces: &[T
         others.sort_by_key(|other| Reverse(self::rank(other)));
         let doubles = others.into_iter().filter_map(|other| {
             let target = targets.iter().find(|target| target.inode() == other.inode)?;
-            let (asked, found) = look(target, trace).ok()?;
+            let (asked, found) = look(target, &trace.flows).ok()?;
             Some(Doubles { other: other.inode, asked, found })
         });
         let most = doubles.max_by_key(|doubles| doubles.found);
@@ -51,10 +51,10 @@ fn rank(namespace: &Namespace) -> (bool, u64, Reverse<u64>) {
 }
 
 /// Entries looked up in a namespace, and those found.
-fn look(target: &Target, trace: &Trace) -> Result<(u64, u64), Error> {
+pub(crate) fn look(target: &Target, flows: &[Flow]) -> Result<(u64, u64), Error> {
     let mut table = Conntrack::open_in(&target.open()?)?;
     let (mut asked, mut found) = (0, 0);
-    for flow in trace.flows.iter().take(ASKED) {
+    for flow in flows.iter().take(ASKED) {
         asked += 1;
         found += u64::from(has(&mut table, flow)?);
         if asked == ENOUGH && found == 0 {

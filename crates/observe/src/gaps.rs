@@ -46,6 +46,16 @@ pub(crate) fn unknown_limit(inode: u64) -> Gap {
     }
 }
 
+/// Without connection tracking there is nothing to count, and nothing is loaded to look.
+pub(crate) fn no_tracking() -> Gap {
+    Gap {
+        kind: GapKind::Unavailable,
+        what: "any entry".to_owned(),
+        cause: "this kernel does not track connections now".to_owned(),
+        remedy: "nothing to do: no table can fill up".to_owned(),
+    }
+}
+
 /// No namespace that could be read is the host's own: a container's view, or one without privilege.
 pub(crate) fn host_unseen() -> Gap {
     Gap {

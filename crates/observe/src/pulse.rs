@@ -133,6 +133,7 @@ impl Beat {
             tracking: None,
             expectations: self.expectations,
             doubles: None,
+            holders: Vec::new(),
         }
     }
 

@@ -4,7 +4,9 @@
 //! so many entries are read as make each row above 5 % known to ±1 point; a small table is read
 //! whole, and every table if that is asked for.
 
+mod holders;
 pub(crate) mod sockets;
+mod twice;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ctkeeper_census::{Clock, Counter, Panel, TableFacts};
 use ctkeeper_flow::{Flow, Timeouts};
-use ctkeeper_host::runtimes::{self, Names};
+use ctkeeper_host::runtimes::{self, Directory};
 use ctkeeper_host::{machine, module, roster, sysctl};
 use ctkeeper_netlink::{Conntrack, DumpFilter, netns};
 use ctkeeper_snapshot::{
@@ -24,6 +26,7 @@ use ctkeeper_snapshot::{
 use crate::pulse::{self, Look, Pulse};
 use crate::targets::Target;
 use crate::{ObserveError, Selection, gaps, taken};
+pub(crate) use holders::name_holders;
 
 /// What to count.
 #[derive(Clone, Debug)]
@@ -65,6 +68,7 @@ const WALK_BUDGET: u64 = 150_000;
 #[derive(Debug)]
 pub struct Watcher {
     options: WhoOptions,
+    directory: Directory,
     before: Option<Before>,
 }
 
@@ -78,7 +82,8 @@ struct Before {
 impl Watcher {
     /// One that has not looked yet.
     pub fn new(options: WhoOptions) -> Self {
-        Self { options, before: None }
+        let directory = Directory::new(options.runtimes.clone(), runtimes::BUDGET);
+        Self { options, directory, before: None }
     }
 
     /// What is counted from the next look on. Growth is known again after the look behind that.
@@ -100,10 +105,10 @@ impl Watcher {
     pub fn look(&mut self) -> Result<Who, ObserveError> {
         let began = Instant::now();
         if !module::state().is_present() {
-            return Ok(self.empty(began));
+            return Ok(Who { gaps: vec![gaps::no_tracking()], ..self.empty(began) });
         }
         let Look { pulse, targets, mut gaps } = pulse::take(&self.options.namespaces)?;
-        let (mut roster, processes) = self.roster(&mut gaps);
+        let (mut roster, processes) = read_roster(&mut self.directory, &mut gaps);
         let before = self.before.take();
         let known = before.as_ref().map(|b| (b.pulse.clone(), EvidenceSource::Window));
         let namespaces = pulse.namespaces(&targets, known.as_ref());
@@ -122,7 +127,8 @@ impl Watcher {
         let window = before.as_ref().map(|before| began.duration_since(before.at));
         let growth = old.zip(counter.panel()).zip(window);
         let growth = growth.map(|((old, now), window)| now.growth_since(old, window.as_secs_f64()));
-        let rows = counter.rows(self.options.top, growth.as_ref());
+        let mut rows = counter.rows(self.options.top, growth.as_ref());
+        twice::mark(&mut rows.rows, &read, &roster);
         let mut tables = counter.tables();
         add_rates(&mut tables, &namespaces);
         let who = Who {
@@ -152,14 +158,6 @@ impl Watcher {
             elapsed_ms: began.elapsed().as_secs_f64() * 1000.0,
             gaps: Vec::new(),
         }
-    }
-
-    fn roster(&self, gaps: &mut Vec<Gap>) -> (Roster, HashMap<u32, HolderIndex>) {
-        let found = runtimes::find(&self.options.runtimes);
-        let answers = runtimes::ask(&found.sockets, runtimes::BUDGET);
-        let reading = roster::read(&netns::enumerate(), &Names::new(&answers));
-        gaps.extend(found.gaps.into_iter().chain(answers.gaps).chain(reading.gaps));
-        (reading.roster, reading.processes)
     }
 
     /// Reads what is needed of each table, the fullest first.
@@ -213,6 +211,20 @@ impl Watcher {
             Content::Nothing
         })
     }
+}
+
+/// Who is there, with the names that runtimes give, and whose each process is.
+fn read_roster(
+    directory: &mut Directory,
+    gaps: &mut Vec<Gap>,
+) -> (Roster, HashMap<u32, HolderIndex>) {
+    let namespaces = netns::enumerate();
+    let mut reading = roster::read(&namespaces, directory.names());
+    if directory.has_learnt(&reading.roster.holders) {
+        reading = roster::read(&namespaces, directory.names());
+    }
+    gaps.extend(directory.gaps().iter().cloned().chain(reading.gaps));
+    (reading.roster, reading.processes)
 }
 
 /// Entries that a sample of a namespace walks over.
@@ -278,11 +290,7 @@ impl Read {
 
     fn count(&self, counter: &mut Counter<'_>) -> Option<Gap> {
         let facts = self.facts.clone();
-        let clock = || {
-            let unix_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
-            let unix_ms = unix_ms.map(|since| since.as_millis() as u64);
-            Clock::new(self.at_ms, unix_ms, self.timeouts.as_ref())
-        };
+        let clock = || clock(self.at_ms, self.timeouts.as_ref());
         match &self.content {
             Content::Owned(owner) => counter.add_owned(facts, *owner),
             Content::Nothing => counter.table(facts, clock()).finish(self.facts.count == 0),
@@ -307,6 +315,11 @@ impl Read {
         }
         None
     }
+}
+
+fn clock(at_ms: u64, timeouts: Option<&Timeouts>) -> Clock {
+    let unix_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+    Clock::new(at_ms, unix_ms.map(|since| since.as_millis() as u64), timeouts)
 }
 
 fn add_rates(tables: &mut [Table], namespaces: &[Namespace]) {
