@@ -9,6 +9,7 @@ use ctkeeper_snapshot::{
     Connection, Holder, HolderIndex, Roster, Service, SocketHolder, Unattributed, View,
 };
 
+use crate::hashing::FastMap;
 use crate::idle::{Clock, Idle, Since};
 use places::{Place, Places};
 
@@ -87,10 +88,16 @@ pub enum PeerRef {
 /// An address may have had somebody else: a tenant that came after the entry's last packet is not
 /// credited. Where nothing is known of that packet (no timeouts, a timeout lowered since), who has
 /// the address now is: entries nearly always are the present tenant's.
+///
+/// A connection that a local process opened and closed has no socket any more, though its entry
+/// stays for two minutes: of a busy proxy that is most of them. It is credited to whoever alone has
+/// connections to the same other end; where nobody has, or several have, it is nobody's.
 #[derive(Debug)]
 pub struct Attributor<'a> {
     view: Option<&'a View>,
     places: Places,
+    /// By the other end of connections: who alone has any to it.
+    others: FastMap<(Protocol, SocketAddr), Option<HolderIndex>>,
     clock: Clock,
 }
 
@@ -109,7 +116,8 @@ impl<'a> Attributor<'a> {
     /// no view of, everything is hidden.
     pub fn new(roster: &'a Roster, namespace: u64, clock: Clock) -> Self {
         let view = roster.views.get(&namespace);
-        Self { view, places: view.map(Places::of).unwrap_or_default(), clock }
+        let places = view.map(Places::of).unwrap_or_default();
+        Self { view, places, others: view.map(others).unwrap_or_default(), clock }
     }
 
     /// The time of the look.
@@ -146,7 +154,7 @@ impl<'a> Attributor<'a> {
 
     fn ends(&self, view: &View, flow: &Flow, idle: Option<Idle>) -> (End, End) {
         let client = match self.places.of_address(flow.original.source) {
-            Place::Local => Self::local(view, &flow.original, Side::Client),
+            Place::Local => self.client(view, flow),
             place => self.elsewhere(view, place, flow.original.source, flow, idle),
         };
         let server = match self.places.of_address(flow.reply.source) {
@@ -197,6 +205,18 @@ impl<'a> Attributor<'a> {
         }
     }
 
+    /// A client in the namespace itself.
+    fn client(&self, view: &View, flow: &Flow) -> End {
+        let end = Self::local(view, &flow.original, Side::Client);
+        if end != End::Unknown(Unattributed::NoSocket) || !flow.state.is_closing() {
+            return end;
+        }
+        let original = &flow.original;
+        let Some(port) = original.destination_port() else { return end };
+        let other = (original.protocol, SocketAddr::new(original.destination, port));
+        self.others.get(&other).copied().flatten().map_or(end, End::Known)
+    }
+
     /// An end of the namespace's own, which `tuple` begins at: its owner's, or its socket's.
     fn local(view: &View, tuple: &Tuple, side: Side) -> End {
         if let Some(owner) = view.owner {
@@ -208,6 +228,25 @@ impl<'a> Attributor<'a> {
             Some(SocketHolder::Hidden) | None => End::Unknown(Unattributed::Hidden),
         }
     }
+}
+
+/// Who alone has connections to each other end.
+fn others(view: &View) -> FastMap<(Protocol, SocketAddr), Option<HolderIndex>> {
+    let mut others = FastMap::default();
+    if view.owner.is_some() {
+        return others;
+    }
+    for (connection, holder) in &view.connected {
+        let holder = match holder {
+            SocketHolder::Of(holder) => Some(*holder),
+            SocketHolder::Hidden => None,
+        };
+        let alone = others.entry((connection.protocol, connection.remote)).or_insert(holder);
+        if *alone != holder {
+            *alone = None;
+        }
+    }
+    others
 }
 
 /// Who holds an entry between two ends, which way it was opened, and with whom it is.

@@ -315,11 +315,13 @@ impl<'a> TableCounter<'_, 'a> {
         &self.attributor
     }
 
-    /// Entries of this table by row, in no order.
-    pub fn hits(&self) -> impl Iterator<Item = u64> {
+    /// Entries of this table by row, in no order, and whether the row may be several holders': those
+    /// of local processes, before their sockets are known.
+    pub(crate) fn hits(&self) -> impl Iterator<Item = (u64, bool)> {
         let number = self.number;
         let here = move |slot: &&Slot| slot.last.0 == number;
-        self.counter.slots.iter().filter(here).map(|slot| slot.last.1)
+        let hits = |slot: &Slot| (slot.last.1, slot.cells.iter().any(|cell| cell.is_undivided()));
+        self.counter.slots.iter().filter(here).map(hits)
     }
 
     /// Ends the table; `is_complete` when every entry has come, so that it is counted exactly.

@@ -43,7 +43,8 @@ pub struct Inhabitants {
 /// One look at a namespace's table: when, by which timeouts, and what was known then.
 ///
 /// Sockets are to be read after the entries: a socket is there before its first packet makes an
-/// entry. They are those of every state but `TIME_WAIT`, those without a process included (not yet
+/// entry. They are all of a namespace, not only those that entries lead to, of every state but
+/// `TIME_WAIT`, those without a process included (not yet
 /// accepted, orphaned).
 #[derive(Clone, Copy, Debug)]
 pub struct GhostLook<'a> {

@@ -30,6 +30,9 @@ const SIMULTANEOUS: [f64; 25] = [
 /// "At once" is by Bonferroni: of `m` rows each is held to `1 - 0.05 / m`; there are no more than 25.
 /// Stopping looks at how wide intervals are, hardly at where they lie, so that it does not bend their
 /// coverage, as measured (suite `sampling`).
+///
+/// Entries may be counted before the sockets of local processes are known, which are then one row,
+/// hidden: it is held to be two of one half each, the parts of which least is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopping {
     next: u64,
@@ -60,18 +63,30 @@ impl Stopping {
 }
 
 /// Whether rows with so many hits of `seen` entries are known well enough, in a table of `count`.
-fn is_precise(hits: impl Iterator<Item = u64>, seen: u64, count: u64) -> bool {
-    let worth = (WORTH_KNOWING * seen as f64) as u64;
-    let mut rows: Vec<_> = hits.filter(|hits| *hits >= worth.max(1)).collect();
+fn is_precise(hits: impl Iterator<Item = (u64, bool)>, seen: u64, count: u64) -> bool {
+    let worth = ((WORTH_KNOWING * seen as f64) as u64).max(1);
+    let (mut rows, mut parts) = (Vec::new(), Vec::new());
+    for (hits, is_undivided) in hits {
+        if hits < worth {
+            continue;
+        }
+        if is_undivided && hits > seen / 2 {
+            parts.extend([seen / 2, hits - seen / 2]);
+        } else if is_undivided {
+            parts.push(hits);
+        } else {
+            rows.push(hits);
+        }
+    }
     rows.sort_unstable_by(|a, b| b.cmp(a));
-    let Some(at) = rows.len().checked_sub(1) else { return true };
+    let Some(at) = (rows.len() + parts.len()).checked_sub(1) else { return true };
     let z = SIMULTANEOUS[at.min(SIMULTANEOUS.len() - 1)];
     let known = |hits: &u64| {
         let figure = figure_at(*hits, seen, count, z);
         figure.high - figure.low <= 2.0 * MARGIN * count.max(seen) as f64
     };
     let ordered = |pair: &[u64]| is_ordered(pair[0], pair[1], seen, count, z);
-    rows.iter().all(known) && rows.windows(2).all(ordered)
+    rows.iter().chain(&parts).all(known) && rows.windows(2).all(ordered)
 }
 
 /// Whether the larger of two rows is known to be, or both to be the same but for the margin.
@@ -91,7 +106,8 @@ mod tests {
     const HUGE: u64 = 1 << 40;
 
     fn precise(shares: &[f64], seen: u64, count: u64) -> bool {
-        is_precise(shares.iter().map(|share| (share * seen as f64) as u64), seen, count)
+        let hits = shares.iter().map(|share| ((share * seen as f64) as u64, false));
+        is_precise(hits, seen, count)
     }
 
     #[test]
@@ -107,6 +123,13 @@ mod tests {
         }
         assert!(precise(&[0.6, 0.4], 13_000, HUGE));
         assert!(!precise(&[0.6, 0.4], 9_000, HUGE));
+    }
+
+    #[test]
+    fn what_is_not_told_apart_is_held_to_be_halves() {
+        let of = |seen: u64| is_precise([(seen * 99 / 100, true)].into_iter(), seen, HUGE);
+        assert!(!of(9000) && of(13_000));
+        assert!(precise(&[0.99], 9000, HUGE));
     }
 
     #[test]

@@ -88,6 +88,28 @@ fn local_processes_by_their_sockets() {
     assert_eq!((closed.holder, closed.way), (HolderRef::Known(RESOLVER), Way::Local));
 }
 
+/// Its socket has gone before its entry: whoever alone has others to the same end had it.
+#[test]
+fn a_closed_connection_is_whose_the_open_ones_are() {
+    let closed = |remote: &str| Flow {
+        state: ProtocolState::tcp(TcpState::TimeWait),
+        timeout: Some(100),
+        ..tcp("198.51.100.1:40002", remote)
+    };
+    let mut roster = roster();
+    let of = |roster: &Roster, flow: &Flow| {
+        Attributor::new(roster, HOST, clock()).attribute(flow).holder
+    };
+    let nobody = HolderRef::Unattributed(Unattributed::NoSocket);
+    // One of the open ones is hidden.
+    assert_eq!(of(&roster, &closed("203.0.113.7:443")), nobody);
+    let host = roster.views.get_mut(&HOST).unwrap();
+    host.connected.retain(|_, holder| *holder != SocketHolder::Hidden);
+    assert_eq!(of(&roster, &closed("203.0.113.7:443")), HolderRef::Known(HAPROXY));
+    assert_eq!(of(&roster, &closed("203.0.113.8:443")), nobody);
+    assert_eq!(of(&roster, &tcp("198.51.100.1:40002", "203.0.113.7:443")), nobody, "it is open");
+}
+
 /// A port that somebody listens at is no sign that it opened a connection from there.
 #[test]
 fn a_listener_opens_no_stream() {

@@ -29,6 +29,13 @@ pub(super) enum Cell {
     None,
 }
 
+impl Cell {
+    /// Whether it stands for local processes that are not told apart.
+    pub(super) fn is_undivided(self) -> bool {
+        matches!(self, Self::Nobody(Unattributed::Hidden | Unattributed::NoSocket))
+    }
+}
+
 /// What a row is counted by: of one key, the second cell is `None`.
 pub(super) type Cells = [Cell; 2];
 

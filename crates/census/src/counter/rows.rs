@@ -108,7 +108,8 @@ impl Counter<'_> {
         let figures = self.tables.iter().zip(0..).map(|(table, number)| {
             match hits.next_if(|(at, _)| *at == number) {
                 Some((_, hits)) => table.figure(hits),
-                None if is_by_table => Figure::default(),
+                // A table that was not looked at is in no row.
+                None if is_by_table || table.known() == 0 => Figure::default(),
                 None => table.figure(0),
             }
         });
