@@ -3,8 +3,8 @@
 //!
 //! A path is read from its root on. Down to the first container it is the host's choice; what
 //! follows the container's own users may have made (Docker in Docker, but also a name that is
-//! another's), so that it stands apart, in [`Membership::nested`]. The same holds below a user's
-//! service manager: [`Membership::user`]. Every name is hostile input.
+//! another's), so that it stands apart, in [`Membership::nested`]. What is below a user's service
+//! manager is that user's choice: [`Membership::user`]. Every name is hostile input.
 
 use std::path::Path;
 
@@ -56,7 +56,7 @@ pub struct Membership {
     pub unit: Option<String>,
     /// The virtual machine, or machine container, that systemd or libvirt made the group for.
     pub machine: Option<Machine>,
-    /// Below whose service manager it stands: from there on the path is that user's own choice.
+    /// In whose slice it stands: below that user's service manager the path is the user's own choice.
     pub user: Option<u32>,
     /// What the container's own groups say.
     pub nested: Option<Box<Self>>,
@@ -270,9 +270,14 @@ fn unescaped(name: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The user in `user@1000.service`.
+/// The user in `user-1000.slice` and in `user@1000.service`.
 fn user(part: &str) -> Option<u32> {
-    part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()
+    let slice = || part.strip_prefix("user-")?.strip_suffix(".slice");
+    manager(part).or_else(slice)?.parse().ok()
+}
+
+fn manager(part: &str) -> Option<&str> {
+    part.strip_prefix("user@")?.strip_suffix(".service")
 }
 
 /// A unit that says more than that somebody has logged in.
@@ -283,7 +288,7 @@ fn unit(part: &str) -> Option<String> {
         .iter()
         .any(|suffix| name.strip_suffix(suffix).is_some_and(|stem| !stem.is_empty()));
     let is_session = name.starts_with("session-") && name.strip_suffix(".scope").is_some();
-    let is_manager = name == "init.scope" || user(name).is_some();
+    let is_manager = name == "init.scope" || manager(name).is_some();
     (has_type && !is_session && !is_manager).then(|| name.to_owned())
 }
 
@@ -412,7 +417,8 @@ mod tests {
                 Some(1000),
             ),
             ("/user.slice/user-1000.slice/user@1000.service/init.scope", None, Some(1000)),
-            ("/user.slice/user-1000.slice/session-3.scope", None, None),
+            ("/user.slice/user-1000.slice/session-3.scope", None, Some(1000)),
+            ("/system.slice/user-runtime.service", Some("user-runtime.service"), None),
             ("/init.scope", None, None),
             ("/system.slice", None, None),
             ("/system.slice/.service", None, None),
