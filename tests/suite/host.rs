@@ -4,6 +4,8 @@
 mod kernel;
 #[path = "host/readers.rs"]
 mod readers;
+#[path = "host/roster.rs"]
+mod roster;
 #[path = "host/runtimes.rs"]
 mod runtimes;
 
@@ -13,6 +15,8 @@ use ctkeeper_tests::{Case, DOCKER, KERNEL, Need, PODMAN, PODS, RULES, main as ha
 
 const READERS: &[Need] =
     &[Need::Root, Need::Program("unshare", "util-linux"), Need::Program("sysctl", "procps")];
+
+const PYTHON: &[Need] = &[Need::Root, Need::Conntrack, Need::Program("python3", "python3")];
 
 fn main() -> ExitCode {
     if kernel::is_probe() {
@@ -38,6 +42,10 @@ fn main() -> ExitCode {
         case("host::namespaces", KERNEL, kernel::namespaces_are_named),
         case("host::memory::slab", KERNEL, kernel::entries_show_in_the_slab),
         case("host::tracking", RULES, kernel::what_turns_tracking_on_is_found),
+        case("host::roster::tenants", PYTHON, roster::addresses_lead_to_who_is_behind_them),
+        case("host::roster::routes", KERNEL, roster::routes_tell_who_is_further_away),
+        case("host::roster::guests", PYTHON, roster::a_guest_does_not_take_a_container_over),
+        case("host::roster::sockets", PYTHON, roster::sockets_lead_to_units_and_processes),
         case("host::runtimes::docker", DOCKER, runtimes::docker_is_asked),
         case("host::runtimes::containerd", PODS, runtimes::containerd_is_asked),
         case("host::runtimes::podman", PODMAN, runtimes::podman_is_asked),

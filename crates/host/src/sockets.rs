@@ -1,4 +1,4 @@
-//! The TCP sockets of a namespace, and which processes have them.
+//! The TCP and UDP sockets of a namespace, and which processes have them.
 //!
 //! The kernel is asked through netlink where that loads nothing, else `/proc/net/tcp` is read, which
 //! is slower. Processes are found by their open descriptors, which takes a system call a
@@ -36,11 +36,22 @@ pub struct Listing {
 /// Nothing is loaded by looking; where nothing can be seen, the listing is empty and incomplete.
 pub fn tcp(states: SocketStates, limit: usize) -> Listing {
     if can_dump(Transport::Tcp)
-        && let Ok(listing) = from_netlink(states, limit)
+        && let Ok(listing) = from_netlink(Transport::Tcp, states, limit)
     {
         return listing;
     }
-    from_proc(Path::new("/proc/thread-self/net"), states, limit)
+    from_proc(Path::new("/proc/thread-self/net"), "tcp", states, limit)
+}
+
+/// The UDP sockets of the calling thread's namespace, at most `limit` of them, under the same terms.
+pub fn udp(limit: usize) -> Listing {
+    let states = SocketStates::ALL;
+    if can_dump(Transport::Udp)
+        && let Ok(listing) = from_netlink(Transport::Udp, states, limit)
+    {
+        return listing;
+    }
+    from_proc(Path::new("/proc/thread-self/net"), "udp", states, limit)
 }
 
 /// The TCP sockets of the calling thread's namespace that are connected between these ends: own, other.
@@ -51,7 +62,8 @@ pub fn tcp_between(ends: &BTreeSet<(SocketAddr, SocketAddr)>) -> Vec<OpenSocket>
         return found.collect();
     }
     let mut sockets =
-        from_proc(Path::new("/proc/thread-self/net"), SocketStates::CONNECTED, LINES).sockets;
+        from_proc(Path::new("/proc/thread-self/net"), "tcp", SocketStates::CONNECTED, LINES)
+            .sockets;
     sockets.retain(|socket| ends.contains(&(socket.local, socket.remote)));
     sockets
 }
@@ -102,9 +114,13 @@ fn inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-fn from_netlink(states: SocketStates, limit: usize) -> Result<Listing, ctkeeper_netlink::Error> {
+fn from_netlink(
+    transport: Transport,
+    states: SocketStates,
+    limit: usize,
+) -> Result<Listing, ctkeeper_netlink::Error> {
     let mut sockets = Vec::new();
-    let complete = dump(Transport::Tcp, states, |socket| {
+    let complete = dump(transport, states, |socket| {
         if sockets.len() == limit {
             return ControlFlow::Break(());
         }
@@ -114,9 +130,10 @@ fn from_netlink(states: SocketStates, limit: usize) -> Result<Listing, ctkeeper_
     Ok(Listing { sockets, complete })
 }
 
-fn from_proc(folder: &Path, states: SocketStates, limit: usize) -> Listing {
+/// `name` is the file of IPv4; that of IPv6 has a 6 behind it.
+fn from_proc(folder: &Path, name: &str, states: SocketStates, limit: usize) -> Listing {
     let mut listing = Listing { sockets: Vec::new(), complete: true };
-    for (name, is_needed) in [("tcp", true), ("tcp6", false)] {
+    for (name, is_needed) in [(name.to_owned(), true), (format!("{name}6"), false)] {
         // Without IPv6 there is no second file.
         let Ok(file) = fs::File::open(folder.join(name)) else {
             listing.complete &= !is_needed;
@@ -134,7 +151,8 @@ fn from_proc(folder: &Path, states: SocketStates, limit: usize) -> Listing {
     listing
 }
 
-/// A line of `/proc/net/tcp` or `tcp6` (`get_tcp4_sock`, `net/ipv4/tcp_ipv4.c`, Linux 6.12).
+/// A line of `/proc/net/tcp`, `udp` and those of IPv6 (`get_tcp4_sock`, `net/ipv4/tcp_ipv4.c`,
+/// Linux 6.12).
 fn parse(line: &str) -> Option<OpenSocket> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (local, remote) = (end(fields.next()?)?, end(fields.next()?)?);
@@ -191,17 +209,14 @@ mod tests {
         let (mine, _) = open_by(std::process::id(), 100_000);
         assert!(mine.len() >= 3 * kept.len());
         let states = SocketStates::ALL;
-        let read = from_proc(Path::new("/proc/thread-self/net"), states, usize::MAX);
+        let read = from_proc(Path::new("/proc/thread-self/net"), "tcp", states, usize::MAX);
         assert!(read.complete);
         assert!(ours(&read, &mine).len() >= 3 * kept.len());
         if can_dump(Transport::Tcp) {
-            let asked = from_netlink(states, usize::MAX).unwrap();
-            // /proc does not tell control groups.
-            let mut asked = ours(&asked, &mine);
-            for socket in &mut asked {
-                socket.cgroup = None;
-            }
-            assert_eq!(asked, ours(&read, &mine));
+            let mut asked = from_netlink(Transport::Tcp, states, usize::MAX).unwrap();
+            // Netlink alone tells the control group.
+            asked.sockets.iter_mut().for_each(|socket| socket.cgroup = None);
+            assert_eq!(ours(&asked, &mine), ours(&read, &mine));
         }
     }
 
@@ -210,7 +225,7 @@ mod tests {
         let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let states = SocketStates::LISTENING;
         assert!(!tcp(states, 0).complete);
-        assert!(!from_proc(Path::new("/proc/thread-self/net"), states, 0).complete);
+        assert!(!from_proc(Path::new("/proc/thread-self/net"), "tcp", states, 0).complete);
         assert_eq!(open_by(std::process::id(), 2).1, 2);
         assert_eq!(open_by(u32::MAX, 2), (HashSet::new(), 0));
     }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::netns::{self, NAME_FOLDERS, Namespace, NamespaceSelector};
 
-/// How many processes of a namespace are kept.
-const KEPT_PROCESSES: usize = 8;
+/// Processes of a namespace by which it is tried to be opened.
+const WAYS: usize = 8;
 
 /// What [`enumerate`] found.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ pub struct FoundNamespace {
     pub paths: Vec<PathBuf>,
     /// How many processes (thread groups) are in it.
     pub process_count: usize,
-    /// The lowest process ids of them, at most eight.
+    /// Their ids, lowest first.
     pub processes: Vec<u32>,
     /// Descriptors of processes on it (process id, descriptor), where those were asked for.
     pub descriptors: Vec<(u32, u32)>,
@@ -49,8 +49,8 @@ pub struct FoundNamespace {
 impl FoundNamespace {
     /// Opens it. Fails when it has gone since.
     pub fn open(&self) -> Result<Namespace, Error> {
-        let processes =
-            self.processes.iter().map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")));
+        let processes = self.processes.iter().take(WAYS);
+        let processes = processes.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")));
         let descriptors =
             self.descriptors.iter().map(|(pid, fd)| PathBuf::from(format!("/proc/{pid}/fd/{fd}")));
         let mut last = None;
@@ -212,9 +212,7 @@ fn add_processes(found: &mut Found, descriptors: bool) -> usize {
                 if let Some(inode) = inode_of(link.as_os_str().as_bytes()) {
                     let namespace = at(found, inode);
                     namespace.process_count += 1;
-                    if namespace.processes.len() < KEPT_PROCESSES {
-                        namespace.processes.push(pid);
-                    }
+                    namespace.processes.push(pid);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unreadable += 1,

@@ -8,14 +8,14 @@ use std::time::SystemTime;
 
 use ctkeeper_census::{Clock, GhostLook, Inhabitants, Spared, Suspects};
 use ctkeeper_flow::{Flow, Protocol};
+use ctkeeper_host::roster::{Evidence, Reader};
 use ctkeeper_host::runtimes::Names;
-use ctkeeper_host::{machine, roster, stacks, sysctl};
+use ctkeeper_host::{machine, stacks, sysctl};
 use ctkeeper_netlink::netns::{self, Enumeration, Namespace, NamespaceSelector};
 use ctkeeper_netlink::{Conntrack, DumpFilter};
 use ctkeeper_snapshot::{Roster, SocketHolder, View};
 
 use crate::targets::{self, Target};
-use crate::who::sockets;
 use crate::{ObserveError, Selection};
 
 /// Entries read of a table, at most; of a fuller one the others are not judged.
@@ -66,8 +66,9 @@ struct Sight {
 impl Sight {
     fn take(selector: &NamespaceSelector) -> Result<Self, ObserveError> {
         let enumeration = netns::enumerate();
-        let mut reading = roster::read(&enumeration, &Names::default());
         let handle = Namespace::open(selector)?;
+        let (mut reader, names) = (Reader::default(), Names::default());
+        let mut reading = reader.read(&enumeration, &names, &[handle.inode()]);
         let clock = clock(&handle)?;
         // Sockets come after the entries: a socket is there before its first packet makes one.
         let flows = flows(&handle)?;
@@ -75,9 +76,12 @@ impl Sight {
         let wanted = holders_namespaces(&flows, namespace, &reading.roster);
         let mut inhabitants = BTreeMap::new();
         for target in select(selector, &enumeration, namespace, &wanted)? {
-            let Some(view) = reading.roster.views.get_mut(&target.inode()) else { continue };
             // What cannot be read stays incomplete, and spares everything.
-            sockets::add(view, &target, None, &reading.processes);
+            if let Ok(seen) = target.open() {
+                let roster = &mut reading.roster;
+                reader.add_sockets(roster, &seen, &names, None, Evidence::Descriptors);
+            }
+            let Some(view) = reading.roster.views.get(&target.inode()) else { continue };
             inhabitants.extend(look_around(&target, view).map(|found| (target.inode(), found)));
         }
         Ok(Self { namespace, flows, roster: reading.roster, inhabitants, clock })

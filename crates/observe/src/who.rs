@@ -5,19 +5,18 @@
 //! whole, and every table if that is asked for.
 
 mod holders;
-pub(crate) mod sockets;
 mod twice;
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ctkeeper_census::{Clock, Counter, Panel, TableFacts};
 use ctkeeper_flow::{Flow, Timeouts};
-use ctkeeper_host::runtimes::{self, Directory};
-use ctkeeper_host::{machine, module, roster, sysctl};
+use ctkeeper_host::roster::{Evidence, Reader};
+use ctkeeper_host::runtimes::{self, Directory, Names};
+use ctkeeper_host::{machine, module, sysctl};
 use ctkeeper_netlink::{Conntrack, DumpFilter, netns};
 use ctkeeper_snapshot::{
     EvidenceSource, Gap, HolderIndex, Key, Namespace, Roster, Table, WHO_SCHEMA, Who,
@@ -69,6 +68,7 @@ const WALK_BUDGET: u64 = 150_000;
 pub struct Watcher {
     options: WhoOptions,
     directory: Directory,
+    reader: Reader,
     before: Option<Before>,
 }
 
@@ -83,7 +83,7 @@ impl Watcher {
     /// One that has not looked yet.
     pub fn new(options: WhoOptions) -> Self {
         let directory = Directory::new(options.runtimes.clone(), runtimes::BUDGET);
-        Self { options, directory, before: None }
+        Self { options, directory, reader: Reader::default(), before: None }
     }
 
     /// What is counted from the next look on. Growth is known again after the look behind that.
@@ -108,13 +108,15 @@ impl Watcher {
             return Ok(Who { gaps: vec![gaps::no_tracking()], ..self.empty(began) });
         }
         let Look { pulse, targets, mut gaps } = pulse::take(&self.options.namespaces)?;
-        let (mut roster, processes) = read_roster(&mut self.directory, &mut gaps);
+        let takes_owned = takes_owned(&self.options.by);
+        let whole: Vec<u64> = targets.iter().map(Target::inode).filter(|_| !takes_owned).collect();
+        let mut roster = read_roster(&mut self.directory, &mut self.reader, &whole, &mut gaps);
         let before = self.before.take();
         let known = before.as_ref().map(|b| (b.pulse.clone(), EvidenceSource::Window));
         let namespaces = pulse.namespaces(&targets, known.as_ref());
         let read = self.read(&namespaces, &targets, &roster, &mut gaps);
         for one in &read {
-            one.add_sockets(&mut roster, &processes, &mut gaps);
+            gaps.extend(one.add_sockets(&mut self.reader, &mut roster, self.directory.names()));
         }
         let Some(mut counter) = Counter::new(&self.options.by, &roster) else {
             return Ok(self.empty(began));
@@ -168,8 +170,7 @@ impl Watcher {
         roster: &Roster,
         gaps: &mut Vec<Gap>,
     ) -> Vec<Read> {
-        let takes_owned =
-            Counter::new(&self.options.by, roster).is_some_and(|counter| counter.takes_owned());
+        let takes_owned = takes_owned(&self.options.by);
         let total: u64 = namespaces.iter().map(|namespace| namespace.count).sum();
         let mut fullest: Vec<_> = namespaces.iter().collect();
         fullest.sort_by_key(|namespace| Reverse(namespace.count));
@@ -213,18 +214,38 @@ impl Watcher {
     }
 }
 
-/// Who is there, with the names that runtimes give, and whose each process is.
+/// Who is there, with the names that runtimes give; `whole` as [`Reader::read`] has it.
 fn read_roster(
     directory: &mut Directory,
+    reader: &mut Reader,
+    whole: &[u64],
     gaps: &mut Vec<Gap>,
-) -> (Roster, HashMap<u32, HolderIndex>) {
+) -> Roster {
     let namespaces = netns::enumerate();
-    let mut reading = roster::read(&namespaces, directory.names());
+    let mut reading = reader.read(&namespaces, directory.names(), whole);
     if directory.has_learnt(&reading.roster.holders) {
-        reading = roster::read(&namespaces, directory.names());
+        reading = reader.read(&namespaces, directory.names(), whole);
     }
     gaps.extend(directory.gaps().iter().cloned().chain(reading.gaps));
-    (reading.roster, reading.processes)
+    reading.roster
+}
+
+/// Adds the sockets that entries of a namespace lead to.
+fn add_sockets(
+    reader: &mut Reader,
+    roster: &mut Roster,
+    names: &Names,
+    target: &Target,
+    flows: Option<&[Flow]>,
+) -> Option<Gap> {
+    // Whoever cannot be opened has been told of by who tried first.
+    let namespace = target.open().ok()?;
+    reader.add_sockets(roster, &namespace, names, flows, Evidence::Groups)
+}
+
+/// Whether rows by these keys need nothing of a table but whose it is.
+fn takes_owned(by: &[Key]) -> bool {
+    Counter::new(by, &Roster::default()).is_some_and(|counter| counter.takes_owned())
 }
 
 /// Entries that a sample of a namespace walks over.
@@ -272,20 +293,13 @@ impl Read {
         Self { facts, target: target.clone(), timeouts, at_ms, content }
     }
 
-    fn add_sockets(
-        &self,
-        roster: &mut Roster,
-        processes: &HashMap<u32, HolderIndex>,
-        gaps: &mut Vec<Gap>,
-    ) {
+    fn add_sockets(&self, reader: &mut Reader, roster: &mut Roster, names: &Names) -> Option<Gap> {
         let flows = match &self.content {
             Content::Sample(flows, _) => Some(flows.as_slice()),
             Content::Whole => None,
-            Content::Owned(_) | Content::Nothing => return,
+            Content::Owned(_) | Content::Nothing => return None,
         };
-        if let Some(view) = roster.views.get_mut(&self.facts.inode) {
-            gaps.extend(sockets::add(view, &self.target, flows, processes));
-        }
+        add_sockets(reader, roster, names, &self.target, flows)
     }
 
     fn count(&self, counter: &mut Counter<'_>) -> Option<Gap> {

@@ -1,142 +1,103 @@
-//! Interfaces and addresses of namespaces, and which of them hang on which.
+//! What a namespace has: interfaces, addresses, and whether packets of others go through it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use ctkeeper_netlink::links::{Link, LinkAddress, Links, PeerNamespace};
 use ctkeeper_netlink::{Error, netns};
-use ctkeeper_snapshot::{Attached, HolderIndex, Network, Tenant, View};
+
+use crate::read;
 
 /// What one namespace has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    pub(super) inode: u64,
     pub(super) is_initial: bool,
-    links: Vec<Link>,
-    addresses: Vec<LinkAddress>,
+    /// Whether entries in it can be of others than its own sockets.
+    pub(super) passes_on: bool,
+    pub(super) links: Vec<Link>,
+    pub(super) addresses: Vec<LinkAddress>,
 }
 
 impl Places {
     /// Those of the calling thread's namespace.
-    pub(super) fn read(inode: u64) -> Result<Self, Error> {
+    pub(super) fn read() -> Result<Self, Error> {
         let mut here = Links::open()?;
         let (links, addresses) = (here.links()?, here.addresses()?);
-        Ok(Self { inode, is_initial: netns::in_initial(), links, addresses })
+        let passes_on = has_switch(&links) || forwards(&links);
+        Ok(Self { is_initial: netns::in_initial(), passes_on, links, addresses })
     }
 
-    /// Whether it looks as if others' packets went through it: it has a bridge, or several wires.
-    pub(super) fn passes_on(&self) -> bool {
-        let wires = self.links.iter().filter(|link| link.name != "lo" && link.master.is_none());
-        self.links.iter().any(Kind::is_bridge) || wires.count() > 1
+    /// Whether it has got an address yet: a container's process is there before its network is.
+    pub(super) fn is_furnished(&self) -> bool {
+        self.addresses.iter().any(|held| !is_narrow(held.address))
     }
 
-    /// How things look from its table; `owner` tells who has a namespace, and since when.
-    pub(super) fn view(
-        &self,
-        all: &BTreeMap<u64, Self>,
-        owner: impl Fn(u64) -> Option<(HolderIndex, Option<u64>)>,
-    ) -> View {
-        let local: HashSet<IpAddr> = self.addresses.iter().map(|held| held.address).collect();
-        let mut tenants: HashMap<IpAddr, Vec<Tenant>> = HashMap::new();
-        for other in all.values().filter(|other| other.inode != self.inode) {
-            let Some((holder, since_ms)) = owner(other.inode) else { continue };
-            let tenant = Tenant { holder, namespace: other.inode, since_ms };
-            for address in other.reached_from(self) {
-                tenants.entry(address).or_default().push(tenant);
-            }
-        }
-        View { local, tenants, networks: self.networks(), ..View::default() }
-    }
-
-    /// Addresses of interfaces that hang on the other namespace.
-    fn reached_from(&self, other: &Self) -> impl Iterator<Item = IpAddr> {
-        let hanging: HashSet<u32> =
-            self.links.iter().filter(|link| other.carries(link)).map(|link| link.index).collect();
-        let held = self.addresses.iter().filter(move |held| hanging.contains(&held.index));
-        held.map(|held| held.address).filter(|address| !is_link_local(*address))
-    }
-
-    /// Whether an interface of another namespace is a veth whose other end is here, or stands on an
-    /// interface here (macvlan, ipvlan).
-    fn carries(&self, link: &Link) -> bool {
-        let Some(peer) = link.peer.filter(|_| !link.is_at_home()) else { return false };
-        let Some(here) = self.links.iter().find(|here| here.index == peer) else { return false };
-        match link.kind.as_deref() {
-            Some("veth") => here.is_veth() && here.peer == Some(link.index),
-            Some("macvlan" | "macvtap" | "ipvlan" | "vlan") => here.is_at_home(),
-            _ => false,
-        }
-    }
-
-    fn networks(&self) -> Vec<Attached> {
-        let attached = |held: &LinkAddress| {
-            let link = self.links.iter().find(|link| link.index == held.index)?;
-            let wide = held.prefix == 0 || is_link_local(held.address);
-            let network =
-                Network { address: first(held.address, held.prefix), prefix: held.prefix };
-            let is_inner = self.is_inner(link);
-            (!wide && link.name != "lo").then(|| Attached {
-                network,
-                interface: link.name.clone(),
-                is_inner,
-            })
-        };
-        self.addresses.iter().filter_map(attached).collect()
-    }
-
-    /// A veth, or a bridge that no wire is plugged into.
-    fn is_inner(&self, link: &Link) -> bool {
-        let mut ports = self.links.iter().filter(|port| port.master == Some(link.index));
-        match link.kind.as_deref() {
-            Some("bridge") => ports.all(Kind::is_virtual),
-            _ => link.is_veth(),
-        }
+    pub(super) fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
     }
 }
 
-trait Kind {
-    /// Whether its other end is in its own namespace, or it has none.
-    fn is_at_home(&self) -> bool;
-    fn is_veth(&self) -> bool;
-    fn is_bridge(&self) -> bool;
-    fn is_virtual(&self) -> bool;
+/// Whether bridged packets may be tracked: a bridge with two ports.
+fn has_switch(links: &[Link]) -> bool {
+    let is_switch = |bridge: &Link| {
+        let ports = links.iter().filter(|port| port.master == Some(bridge.index));
+        bridge.is("bridge") && ports.take(2).count() == 2
+    };
+    links.iter().any(is_switch)
+}
+
+/// Whether it has two wires, and sends on what comes in by one of them. New namespaces take the
+/// setting over from the initial one, so that it alone says little.
+fn forwards(links: &[Link]) -> bool {
+    let wires: Vec<_> = links.iter().filter(|link| !link.is_loopback).collect();
+    let is_on = |family: &str, name: &str| {
+        // The kernel allows no slash in an interface's name.
+        let file = Path::new("/proc/sys/net").join(family).join("conf").join(name);
+        read::number(file.join("forwarding")).is_some_and(|value| value != 0)
+    };
+    wires.len() > 1
+        && wires.iter().any(|wire| is_on("ipv4", &wire.name) || is_on("ipv6", &wire.name))
+}
+
+/// What the kinds of interfaces mean.
+pub(super) trait Kind {
+    fn is(&self, kind: &str) -> bool;
+    /// Whether it hangs on another interface, which leads its packets on.
+    fn is_child(&self) -> bool;
+    /// Whether its ports are one network with it.
+    fn is_switch(&self) -> bool;
+    /// Whether it leads nowhere but to other interfaces of this host.
+    fn stays_inside(&self) -> bool;
+    /// Whether its other end is in another namespace.
+    fn is_foreign(&self) -> bool;
 }
 
 impl Kind for Link {
-    fn is_at_home(&self) -> bool {
-        self.peer_namespace == PeerNamespace::Same
+    fn is(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind)
     }
 
-    fn is_veth(&self) -> bool {
-        self.kind.as_deref() == Some("veth")
+    fn is_child(&self) -> bool {
+        ["macvlan", "macvtap", "ipvlan", "ipvtap", "vlan"].iter().any(|kind| self.is(kind))
     }
 
-    fn is_bridge(&self) -> bool {
-        self.kind.as_deref() == Some("bridge")
+    fn is_switch(&self) -> bool {
+        ["bridge", "bond", "team", "openvswitch"].iter().any(|kind| self.is(kind))
     }
 
-    fn is_virtual(&self) -> bool {
-        self.is_veth() || self.kind.as_deref() == Some("tun")
+    fn stays_inside(&self) -> bool {
+        self.is_child() || self.is_switch() || self.is("veth") || self.is("dummy")
     }
-}
 
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
+    fn is_foreign(&self) -> bool {
+        self.peer.is_some() && self.peer_namespace != PeerNamespace::Same
     }
 }
 
-/// The first address of a network.
-fn first(address: IpAddr, prefix: u8) -> IpAddr {
+/// Whether an address means somebody else in each namespace, or on each link.
+pub(super) fn is_narrow(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix.into())).unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
     }
 }

@@ -1,84 +1,142 @@
 //! The processes of the host, and to whom each belongs.
 
-use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use ctkeeper_snapshot::{Holder, Pod};
 use rustix::param::clock_ticks_per_second;
 
-use crate::cgroup::{self, Membership};
+use crate::cgroup::Membership;
 use crate::read;
 use crate::runtimes::Names;
+
+/// Processes of a namespace that are looked at, at most.
+const PROCESSES: usize = 4096;
 
 /// A process.
 #[derive(Clone, Debug)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    /// Inode of its network namespace.
-    pub(super) namespace: u64,
+    /// Its command name: hostile input.
+    pub(super) command: String,
     /// When it began, `CLOCK_BOOTTIME` milliseconds.
     pub(super) started_ms: Option<u64>,
-    membership: Membership,
-    command: String,
-    /// The lowest pid of its name in its namespace, among those that are in the same of units and
-    /// containers, or in none.
-    first_pid: u32,
+    /// What its control group says.
+    pub(super) membership: Membership,
+    /// Its path in the unified hierarchy, if that sorts processes.
+    pub(super) unified: Option<String>,
 }
 
-/// Every process whose network namespace can be seen, lowest pid first.
-pub(super) fn read() -> Vec<Process> {
-    read_in(Path::new("/proc"))
+/// The processes of one namespace, remembered from look to look.
+#[derive(Debug, Default)]
+pub(super) struct Processes {
+    by_pid: BTreeMap<u32, Process>,
+    /// Whether they are all there are.
+    pub(super) complete: bool,
 }
 
-fn read_in(proc: &Path) -> Vec<Process> {
-    let own = cgroup::in_proc(proc, std::process::id());
-    let entries = fs::read_dir(proc).into_iter().flatten().flatten();
-    let mut pids: Vec<u32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    pids.sort_unstable();
-    let mut first = HashMap::new();
-    let process = |pid| {
-        let mut process = process(proc, pid, own.as_ref())?;
-        let Membership { container, machine, unit, .. } = process.membership.clone();
-        let name = (process.namespace, process.command.clone(), container, machine, unit);
-        process.first_pid = *first.entry(name).or_insert(pid);
-        Some(process)
-    };
-    pids.into_iter().filter_map(process).collect()
+impl Processes {
+    /// Whether the first of these pids is still the process that it was.
+    pub(super) fn are_of(&self, pids: &[u32]) -> bool {
+        let first = pids.first().and_then(|pid| self.by_pid.get(pid));
+        first.is_some_and(|first| {
+            statistics_of(first.pid)
+                .is_some_and(|now| now == (first.command.clone(), first.started_ms, false))
+        })
+    }
+
+    /// Takes over who is there now. Those that are new are read, and those in no container: what has
+    /// just begun may change its name and its group.
+    pub(super) fn refresh(&mut self, pids: &[u32], own: Option<&Membership>) {
+        self.complete = pids.len() <= PROCESSES;
+        let pids = || pids.iter().copied().take(PROCESSES);
+        let now: HashSet<u32> = pids().collect();
+        let stays = |process: &Process| process.membership.container.is_some();
+        self.by_pid.retain(|pid, process| now.contains(pid) && stays(process));
+        for pid in pids() {
+            if !self.by_pid.contains_key(&pid) {
+                self.by_pid.extend(Process::read(pid, own).map(|process| (pid, process)));
+            }
+        }
+    }
+
+    /// They, lowest pid first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.by_pid.values()
+    }
+
+    /// The start of the first of them.
+    pub(super) fn since_ms(&self) -> Option<u64> {
+        let first = self.iter().filter_map(|process| process.started_ms).min();
+        first.filter(|_| self.complete)
+    }
+
+    /// Whose each is.
+    pub(super) fn holders(&self, names: &Names) -> Vec<Holder> {
+        let residents = self.iter().filter(|process| !process.is_monitor());
+        let mut first = HashMap::new();
+        let holder = |process: &Process| {
+            process.group(names).unwrap_or_else(|| {
+                let pid = *first.entry(process.command.clone()).or_insert(process.pid);
+                Holder::Process { name: process.command.clone(), pid }
+            })
+        };
+        residents.map(holder).collect()
+    }
+
+    /// Whose one of them is.
+    pub(super) fn holder(&self, process: &Process, names: &Names) -> Holder {
+        process.group(names).unwrap_or_else(|| {
+            let mut namesakes = self.iter().filter(|one| one.command == process.command);
+            let first = namesakes.find(|one| one.group(names).is_none());
+            let pid = first.map_or(process.pid, |first| first.pid);
+            Holder::Process { name: process.command.clone(), pid }
+        })
+    }
 }
 
-fn process(proc: &Path, pid: u32, own: Option<&Membership>) -> Option<Process> {
-    let folder = proc.join(pid.to_string());
-    let namespace = fs::metadata(folder.join("ns/net")).ok()?.ino();
-    let (command, started_ms) = statistics(&read::text(&folder.join("stat")).ok()?)?;
-    let membership = cgroup::in_proc(proc, pid).unwrap_or_default().seen_from(own);
-    Some(Process { pid, namespace, started_ms, membership, command, first_pid: pid })
+fn statistics_of(pid: u32) -> Option<(String, Option<u64>, bool)> {
+    statistics(&read::text(Path::new(&format!("/proc/{pid}/stat"))).ok()?)
 }
 
-/// Command name and start of a `/proc/PID/stat` (proc_pid_stat(5)): the name may hold anything,
+/// Command name, start, and whether it is the kernel's own, of a `/proc/PID/stat` (proc_pid_stat(5)): the name may hold anything,
 /// parentheses too.
-fn statistics(text: &str) -> Option<(String, Option<u64>)> {
+fn statistics(text: &str) -> Option<(String, Option<u64>, bool)> {
     let (before, after) = text.rsplit_once(')')?;
     let (_, command) = before.split_once('(')?;
-    let ticks: Option<u64> = after.split_ascii_whitespace().nth(19).and_then(|n| n.parse().ok());
+    let mut fields = after.split_ascii_whitespace();
+    let flags: u32 = fields.nth(6).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+    let ticks: Option<u64> = fields.nth(12).and_then(|ticks| ticks.parse().ok());
     let started = ticks.map(|ticks| ticks.saturating_mul(1000) / clock_ticks_per_second().max(1));
-    Some((command.to_owned(), started))
+    Some((command.to_owned(), started, flags & KERNEL_THREAD != 0))
 }
 
+/// `PF_KTHREAD` (`include/linux/sched.h`).
+const KERNEL_THREAD: u32 = 0x0020_0000;
+
 impl Process {
-    /// Whose it is; nobody's if it only runs a container that it is not in.
-    pub(super) fn holder(&self, names: &Names) -> Option<Holder> {
-        let Membership { container, machine, .. } = &self.membership;
-        if container.as_ref().is_some_and(|member| member.is_monitor) {
+    /// `None` when it has gone, or is the kernel's own.
+    fn read(pid: u32, own: Option<&Membership>) -> Option<Self> {
+        let (command, started_ms, is_kernel) = statistics_of(pid)?;
+        if is_kernel {
             return None;
         }
-        let named = names.holder(&self.membership);
-        let machine =
-            || machine.as_ref().map(|machine| Holder::Unit { name: machine.name.clone() });
-        let itself = || Holder::Process { name: self.command.clone(), pid: self.first_pid };
-        Some(named.or_else(machine).unwrap_or_else(itself))
+        let groups = read::text(Path::new(&format!("/proc/{pid}/cgroup"))).unwrap_or_default();
+        let membership = Membership::of(&groups).unwrap_or_default().seen_from(own);
+        let unified = groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned);
+        Some(Self { pid, command, started_ms, membership, unified })
+    }
+
+    /// The container, pod, unit or machine that it is of.
+    pub(super) fn group(&self, names: &Names) -> Option<Holder> {
+        let machine = || self.membership.machine.as_ref();
+        let machine = || machine().map(|machine| Holder::Unit { name: machine.name.clone() });
+        names.holder(&self.membership).or_else(machine)
+    }
+
+    /// Whether it only runs a container that it is not in.
+    pub(super) fn is_monitor(&self) -> bool {
+        self.membership.container.as_ref().is_some_and(|member| member.is_monitor)
     }
 }
 
@@ -109,9 +167,10 @@ mod tests {
     #[test]
     fn a_name_may_hold_parentheses() {
         let text = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 9 10";
-        let (command, started) = statistics(text).unwrap();
-        assert_eq!(command, "a) b");
-        assert_eq!(started, Some(123_450));
+        let expected = ("a) b".to_owned(), Some(123_450), false);
+        assert_eq!(statistics(text).unwrap(), expected);
+        let kernel = text.replace("4194560", "2129984");
+        assert!(statistics(&kernel).unwrap().2);
     }
 
     #[test]
@@ -131,13 +190,18 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_among_them() {
-        let here = fs::metadata("/proc/self/ns/net").unwrap().ino();
-        let processes = read();
-        let this = processes.iter().find(|process| process.pid == std::process::id()).unwrap();
-        assert_eq!(this.namespace, here);
+    fn processes_are_remembered() {
+        let pids = [std::process::id()];
+        let mut processes = Processes::default();
+        assert!(!processes.are_of(&pids));
+        processes.refresh(&pids, None);
+        assert!(processes.are_of(&pids) && processes.complete);
         let now = crate::machine::boottime_ms();
-        assert!(this.started_ms.is_some_and(|at| at <= now && at + 600_000 > now));
+        let since = processes.since_ms();
+        assert!(since.is_some_and(|at| at <= now && at + 600_000 > now));
+        assert_eq!(processes.holders(&Names::default()).len(), 1);
+        processes.refresh(&[], None);
+        assert!(processes.iter().next().is_none() && !processes.are_of(&pids));
     }
 
     proptest! {

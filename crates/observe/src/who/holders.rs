@@ -2,12 +2,13 @@
 
 use ctkeeper_census::{Counter, TableFacts};
 use ctkeeper_host::machine;
+use ctkeeper_host::roster::Reader;
 use ctkeeper_host::runtimes::{BUDGET, Directory};
 use ctkeeper_snapshot::{
     Figure, Gap, Holder, HolderShare, Key, Namespace, Roster, Row, Sample, Value,
 };
 
-use super::{clock, read_roster, sockets};
+use super::{add_sockets, clock, read_roster};
 use crate::doubles::Trace;
 use crate::targets::Target;
 
@@ -33,15 +34,15 @@ pub(crate) fn name_holders(
         return gaps;
     }
     let mut directory = Directory::new(Vec::new(), BUDGET);
-    let (mut roster, processes) = read_roster(&mut directory, &mut gaps);
+    let mut reader = Reader::default();
+    let mut roster = read_roster(&mut directory, &mut reader, &[], &mut gaps);
     for namespace in &mut worth {
         let inode = namespace.inode;
         let trace = traces.iter().find(|trace| trace.inode == inode);
         let target = targets.iter().find(|target| target.inode() == inode);
         let (Some(trace), Some(target)) = (trace, target) else { continue };
-        if let Some(view) = roster.views.get_mut(&inode) {
-            gaps.extend(sockets::add(view, target, Some(&trace.flows), &processes));
-        }
+        let flows = Some(trace.flows.as_slice());
+        gaps.extend(add_sockets(&mut reader, &mut roster, directory.names(), target, flows));
         namespace.holders = holders(namespace, trace, &roster);
     }
     gaps
