@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const BUDGET: Duration = Duration::from_millis(250);
 
 /// What a test waits beyond the budget at most: the machine may be busy.
-const PATIENCE: Duration = Duration::from_millis(750);
+const PATIENCE: Duration = Duration::from_millis(1750);
 
 struct Server {
     path: PathBuf,
@@ -188,12 +188,12 @@ fn silent_ones_keep_nobody_waiting() {
         })
         .collect();
     let begun = Instant::now();
-    let answers = ask(&sockets, BUDGET);
-    assert!(begun.elapsed() < BUDGET + PATIENCE, "{:?}", begun.elapsed());
+    let answers = ask(&sockets, 4 * BUDGET);
+    assert!(begun.elapsed() < 4 * BUDGET + PATIENCE, "{:?}", begun.elapsed());
     assert_eq!(answers.gaps.len(), 8);
     let [running] = answers.running.as_slice() else { panic!("{answers:?}") };
     assert_eq!(running.containers[0].name.as_deref(), Some("web"));
-    assert!(running.complete && running.took < BUDGET);
+    assert!(running.complete && running.took < 4 * BUDGET);
 }
 
 #[test]
@@ -203,7 +203,8 @@ fn too_many_are_cut_and_told() {
         let list = format!("[{}{{}}]", "{\"Id\":\"x\"},".repeat(10_001));
         let _ = write!(stream, "HTTP/1.1 200 OK\r\n\r\n{list}");
     });
-    let answers = asked(&server, Interface::Docker);
+    let socket = Socket { path: server.path, interface: Interface::Docker, user: None };
+    let answers = ask(&[socket], 20 * BUDGET);
     assert!(answers.running[0].containers.len() == 10_000 && !answers.running[0].complete);
     assert!(answers.gaps[0].cause.contains("more than 10000"), "{:?}", answers.gaps);
 }
