@@ -11,7 +11,7 @@ use ctkeeper_snapshot::{Counted, Key, Who};
 
 use crate::cli::Global;
 use crate::exit::{self, UsageError};
-use crate::ui::{Output, Screen, who};
+use crate::ui::{Output, Screen, say, who};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,6 +86,10 @@ pub(crate) fn run(args: &WhoArgs, global: &Global) -> anyhow::Result<ExitCode> {
         writeln!(out)?;
     } else if args.csv {
         who::csv(&mut out, &who)?;
+        // Whoever reads the values looks for no words among them.
+        for gap in who::gaps(&who) {
+            say!("{gap}");
+        }
     } else {
         who::draw(&mut out, Screen::stdout(global.color), &who)?;
     }

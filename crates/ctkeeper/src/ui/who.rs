@@ -13,6 +13,8 @@ use super::{Cell, Column, Screen, Table, printable, wrap};
 const TABLES: usize = 8;
 /// Gaps told, at most.
 const GAPS: usize = 5;
+/// Characters of a name that are shown, at most: whoever chose it shall not fill the screen.
+const NAME: usize = 80;
 
 /// Rows as columns, then the tables and how they were counted.
 pub(crate) fn draw(out: &mut impl Write, screen: Screen, who: &Who) -> io::Result<()> {
@@ -57,12 +59,21 @@ fn rows(out: &mut impl Write, screen: Screen, who: &Who) -> io::Result<()> {
 fn names(who: &Who, row: &Row, is_other: bool) -> Vec<Cell> {
     let shown = |at: usize| -> Cell {
         match row.values.get(at) {
-            Some(value) => printable(&value.to_string()).into(),
+            Some(value) => short(&value.to_string()).into(),
             None if is_other && at == 0 => format!("other ({})", units::count(who.others)).into(),
             None => String::new().into(),
         }
     };
     (0..who.by.len()).map(shown).collect()
+}
+
+/// A name as it may be shown, its end left out where it is long.
+fn short(name: &str) -> String {
+    let shown = printable(name);
+    match shown.char_indices().nth(NAME) {
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None => shown,
+    }
 }
 
 fn make_up(make_up: Option<&MakeUp>) -> Vec<Cell> {
@@ -75,7 +86,7 @@ fn make_up(make_up: Option<&MakeUp>) -> Vec<Cell> {
     let peer = make_up
         .top_peer
         .as_ref()
-        .map_or_else(String::new, |(peer, _)| printable(&peer.to_string()));
+        .map_or_else(String::new, |(peer, _)| short(&peer.to_string()));
     vec![units::percent(make_up.locked).into(), idle.into(), ways.into(), peer.into()]
 }
 
@@ -83,7 +94,7 @@ fn make_up(make_up: Option<&MakeUp>) -> Vec<Cell> {
 fn place(who: &Who, row: &Row) -> String {
     let name = |part: &Part| {
         let table = who.tables.iter().find(|table| table.inode == part.inode);
-        table.map_or_else(String::new, |table| printable(&table.name))
+        table.map_or_else(String::new, |table| short(&table.name))
     };
     match row.parts.as_slice() {
         [] => String::new(),
@@ -130,20 +141,26 @@ fn notes(out: &mut impl Write, screen: Screen, who: &Who) -> io::Result<()> {
         );
         wrap(&words, screen.width()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
     }
+    for words in gaps(who) {
+        wrap(&words, screen.width()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    }
+    let elapsed = units::duration(Duration::from_secs_f64(who.elapsed_ms.max(0.0) / 1000.0));
+    writeln!(out, "Counted in {elapsed}.")
+}
+
+/// What could not be read; the same remedy is told once.
+pub(crate) fn gaps(who: &Who) -> Vec<String> {
     let mut remedies = Vec::new();
+    let mut told = Vec::new();
     for gap in who.gaps.iter().take(GAPS) {
-        // The same cause for each namespace is told once.
         if remedies.contains(&&gap.remedy) {
             continue;
         }
         remedies.push(&gap.remedy);
         let words = format!("Not known: {} ({}); {}.", gap.what, gap.cause, gap.remedy);
-        for line in wrap(&printable(&words), screen.width()) {
-            writeln!(out, "{line}")?;
-        }
+        told.push(printable(&words));
     }
-    let elapsed = units::duration(Duration::from_secs_f64(who.elapsed_ms.max(0.0) / 1000.0));
-    writeln!(out, "Counted in {elapsed}.")
+    told
 }
 
 /// A table, and how it was counted.
@@ -162,7 +179,7 @@ fn sentence(table: &Counts) -> String {
     let share = table.limit.share(table.count).map_or_else(String::new, |share| {
         format!(" of {} ({})", units::count(table.limit.0), units::percent(share))
     });
-    let name = printable(&table.name);
+    let name = short(&table.name);
     let refused = table
         .refused_per_second
         .filter(|rate| *rate > 0.0)
