@@ -83,10 +83,8 @@ fn make_up(make_up: Option<&MakeUp>) -> Vec<Cell> {
         .map_or_else(String::new, |seconds| units::duration(Duration::from_secs(seconds.into())));
     let whole = |share: f64| format!("{:.0}", share * 100.0);
     let ways = format!("{}/{}", whole(make_up.incoming), whole(make_up.outgoing));
-    let peer = make_up
-        .top_peer
-        .as_ref()
-        .map_or_else(String::new, |(peer, _)| short(&peer.to_string()));
+    let peer =
+        make_up.top_peer.as_ref().map_or_else(String::new, |(peer, _)| short(&peer.to_string()));
     vec![units::percent(make_up.locked).into(), idle.into(), ways.into(), peer.into()]
 }
 

@@ -1,15 +1,23 @@
 //! Entries that stand in two tables: a container's own namespace tracks what its host tracks.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use ctkeeper_census::{Attributor, HolderRef};
 use ctkeeper_flow::Flow;
+use ctkeeper_netlink::Conntrack;
 use ctkeeper_snapshot::{Holder, HolderIndex, Part, Roster, Row, Value};
 
 use super::{Content, Read, clock};
 use crate::doubles;
 
+/// Entries sampled of a table that was read whole and not kept.
+const SAMPLE: u64 = 5_000;
+
 /// Tells of each row whose holder has entries both in a namespace of his own and in another table how
 /// many of the latter stand in his own too: some are looked up there, each by its tuples.
 pub(super) fn mark(rows: &mut [Row], read: &[Read], roster: &Roster) {
+    let mut samples = BTreeMap::new();
     for row in rows.iter_mut().filter(|row| row.parts.len() > 1) {
         let Some(holder) = holder_of(row, roster) else { continue };
         let is_own = |part: &Part| {
@@ -20,7 +28,9 @@ pub(super) fn mark(rows: &mut [Row], read: &[Read], roster: &Roster) {
         let twice: u64 = others
             .into_iter()
             .filter_map(|part| {
-                let flows = flows_of(find(read, part.inode)?, holder, roster);
+                let table = find(read, part.inode)?;
+                let sample = samples.entry(part.inode).or_insert_with(|| sample(table));
+                let flows = flows_of(table, sample, holder, roster);
                 let (asked, found) = doubles::look(&own.target, &flows).ok()?;
                 let share = found as f64 / asked.max(1) as f64;
                 Some((part.entries.value * share).round() as u64)
@@ -43,11 +53,26 @@ fn find(read: &[Read], inode: u64) -> Option<&Read> {
     read.iter().find(|one| one.facts.inode == inode)
 }
 
-/// Some sampled entries of a table that are this holder's.
-fn flows_of(read: &Read, holder: HolderIndex, roster: &Roster) -> Vec<Flow> {
-    let Content::Sample(flows, _) = &read.content else { return Vec::new() };
+/// Entries of a table: those that were kept, or some read anew.
+fn sample(read: &Read) -> Cow<'_, [Flow]> {
+    match &read.content {
+        Content::Sample(flows, _) => Cow::Borrowed(flows),
+        Content::Whole => {
+            let mut flows = Vec::new();
+            // Of what cannot be read nothing is told to be tracked twice.
+            let _ = read.target.open().and_then(|handle| {
+                Conntrack::open_in(&handle)?.sample(SAMPLE, |flow| flows.push(flow.clone()))
+            });
+            Cow::Owned(flows)
+        }
+        Content::Owned(_) | Content::Nothing => Cow::Borrowed(&[]),
+    }
+}
+
+/// Some entries of a table that are this holder's.
+fn flows_of(read: &Read, sample: &[Flow], holder: HolderIndex, roster: &Roster) -> Vec<Flow> {
     let now = clock(read.at_ms, read.timeouts.as_ref());
     let attributor = Attributor::new(roster, read.facts.inode, now);
     let is_his = |flow: &&Flow| attributor.attribute(flow).holder == HolderRef::Known(holder);
-    flows.iter().filter(is_his).take(doubles::ASKED).cloned().collect()
+    sample.iter().filter(is_his).take(doubles::ASKED).cloned().collect()
 }
