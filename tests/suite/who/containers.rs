@@ -84,7 +84,8 @@ fn by_service(site: &Site) -> anyhow::Result<()> {
         protocol: Protocol::TCP,
         port: Some(port),
     };
-    let answer = who(&[&site.runtime(), "--by", "service,container"])?;
+    let netns = site.docker.host().name();
+    let answer = who(&[&site.runtime(), "--netns", netns, "--by", "service,container"])?;
     for (port, name, entries) in [(WEB_PORT, "web", WEB), (API_PORT, "api", API)] {
         let row = answer.row(port, |value| *value == Value::Service(service(port)))?;
         ensure_entries(row, site.host, entries)?;

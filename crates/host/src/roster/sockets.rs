@@ -275,7 +275,9 @@ impl<'a> Whose<'a> {
         self.groups.get(&socket.cgroup?).copied()
     }
 
-    /// Whose a socket is; `None` for one that nobody has any more.
+    /// Whose a socket is; `None` for one that nobody has any more. Where descriptors are the evidence
+    /// one that no process has (not yet accepted, or still closing) is there all the same: for who
+    /// looks for entries without a socket its connection lives.
     fn of(&self, socket: &OpenSocket) -> Option<SocketHolder> {
         if socket.state == SocketState::TIME_WAIT {
             return None;
@@ -288,7 +290,8 @@ impl<'a> Whose<'a> {
         };
         let process = || self.sockets.get(&socket.inode).or_else(alone).copied();
         let holder = self.by_group(socket).or_else(process);
-        let hidden = (socket.inode != 0).then_some(SocketHolder::Hidden);
+        let is_there = socket.inode != 0 || self.evidence == Evidence::Descriptors;
+        let hidden = is_there.then_some(SocketHolder::Hidden);
         holder.map(SocketHolder::Of).or(hidden)
     }
 }
