@@ -27,6 +27,8 @@ use crate::commands::watch::WatchArgs;
 use crate::commands::who::WhoArgs;
 use crate::exit::{self, UsageError};
 use crate::help::with_unbroken_prose;
+use crate::hint;
+use crate::ui::say;
 
 /// Connection tracking: is this host all right, who fills the table, and the fix that lasts.
 ///
@@ -164,6 +166,10 @@ pub(crate) fn command() -> clap::Command {
 pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, ExitCode> {
     let matches = command().try_get_matches_from(with_default_command(arguments));
     matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        if let Some(hint) = hint::for_conntracks_words(&error) {
+            say!("ctkeeper: {hint}");
+            return ExitCode::from(exit::USAGE);
+        }
         // Help that nobody reads any more is no failure.
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })

@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod exit;
 mod help;
+mod hint;
 mod ui;
 
 use std::process::ExitCode;

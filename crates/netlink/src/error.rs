@@ -65,6 +65,24 @@ pub enum Operation {
     ReadNamespaceNumber,
 }
 
+impl Operation {
+    /// Whether it changes what it is about.
+    const fn changes(self) -> bool {
+        matches!(
+            self,
+            Self::Create
+                | Self::Update
+                | Self::Delete
+                | Self::Flush
+                | Self::Expect
+                | Self::UpdateExpectation
+                | Self::DeleteExpectation
+                | Self::FlushExpectations
+                | Self::WriteTimeouts
+        )
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -292,6 +310,7 @@ fn meaning(operation: Operation, errno: Errno) -> String {
         (GetExpectation | UpdateExpectation | DeleteExpectation, libc::ENOENT) => {
             "there is no such expectation".to_owned()
         }
+        (Update, libc::ENOSPC) => "the entry has no room for labels".to_owned(),
         (Create | Update, libc::EBUSY) => {
             "the kernel does not let these status bits or this helper be changed".to_owned()
         }
@@ -315,12 +334,20 @@ fn meaning(operation: Operation, errno: Errno) -> String {
 }
 
 fn remedy(operation: Operation, errno: Errno) -> Option<&'static str> {
-    use Operation::{Create, Open};
+    use Operation::{Create, Open, Update};
     Some(match (operation, errno.0) {
         (Open, libc::EMFILE) => "raise the limit of open files (ulimit -n)",
+        (_, libc::EPERM) if operation.changes() => {
+            "connection tracking is changed only with CAP_NET_ADMIN in that namespace's user \
+             namespace: run as root"
+        }
         (_, libc::EPERM) => {
             "connection tracking is readable only with CAP_NET_ADMIN in that namespace's user \
              namespace: run as root"
+        }
+        (Update, libc::ENOSPC) => {
+            "labels stick only on entries made while a rule of the namespace uses `ct label`: add \
+             such a rule; connections that begin after it have room"
         }
         (Create, libc::ENOMEM) => "see `ctkeeper doctor`; raise the limit with `ctkeeper fix`",
         (Create, libc::EEXIST) => "change it instead of creating it",
@@ -359,6 +386,16 @@ mod tests {
             "cannot create the entry 10.0.0.1:1 → 10.0.0.2:2 (tcp): the table is full (or memory \
              is); see `ctkeeper doctor`; raise the limit with `ctkeeper fix`"
         );
+    }
+
+    #[test]
+    fn who_may_not_change_is_not_told_of_reading() {
+        let advice = |operation, errno| {
+            Error::kernel(operation, String::new(), Errno(errno)).advice().unwrap_or_default()
+        };
+        assert!(advice(Operation::Dump, libc::EPERM).contains("readable only with CAP_NET_ADMIN"));
+        assert!(advice(Operation::Create, libc::EPERM).contains("changed only with CAP_NET_ADMIN"));
+        assert!(advice(Operation::Update, libc::ENOSPC).contains("`ct label`"));
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub(crate) fn marks_timeouts_and_bits_change() -> anyhow::Result<()> {
         output.code == Some(1) && output.stderr.contains("0 entries updated, 1 failed."),
         "{output:?}"
     );
+    ensure!(output.stderr.contains("its timeout is fixed (FIXED_TIMEOUT)"), "{output:?}");
+    ensure!(!output.stderr.contains("run as root"), "root is told to be root: {output:?}");
     let output = tell(&namespace, &["update", "dport 1 dport 2", "--mark", "1", "--yes"])?;
     ensure!(
         output.code == Some(0) && output.stderr.contains("0 entries updated: none matches."),
@@ -94,6 +96,7 @@ pub(crate) fn labels_stick_where_used() -> anyhow::Result<()> {
     load(&namespace, &tcp(1))?;
     let output = tell(&namespace, &["update", "tcp", "--label-add", "7", "--mark", "5"])?;
     ensure!(output.code == Some(1) && output.stderr.contains("`ct label`"), "{output:?}");
+    ensure!(output.stderr.contains("the entry has no room for labels"), "{output:?}");
     ensure!(count(&namespace, "mark 5")? == 0, "what fails is not done in part");
     namespace.nft(LABELLING)?;
     load(&namespace, &tcp(2))?;

@@ -40,6 +40,9 @@ pub(crate) fn mistakes_are_usage_errors() -> anyhow::Result<()> {
         ("save -o save --json", "different formats"),
         ("restore", "<FILE>"),
         ("flush tcp --yes", "tcp"),
+        ("delete -s 10.0.0.1 --yes", "Filters are words"),
+        ("list -p tcp --dport 443", "`ctkeeper conntrack -L"),
+        ("-L", "`ctkeeper conntrack -L"),
     ] {
         let told = tell(&namespace, &line.split(' ').collect::<Vec<_>>())?;
         ensure!(told.code == Some(64) && told.stdout.is_empty(), "{line}: {told:?}");
@@ -55,6 +58,8 @@ pub(crate) fn mistakes_are_usage_errors() -> anyhow::Result<()> {
         let told = run(ctkeeper(&["--netns", "all"]).args(command.split(' ')))?;
         ensure!(told.code == Some(64) && told.stderr.contains("--netns"), "{command}: {told:?}");
     }
+    let told = run(&mut ctkeeper(&["conntrack", "--netns", namespace.name(), "-S"]))?;
+    ensure!(told.code == Some(2) && told.stderr.contains("before the word conntrack"), "{told:?}");
     ensure!(count(&namespace, "assured not mark 1")? == 50);
     Ok(())
 }

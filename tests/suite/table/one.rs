@@ -116,6 +116,9 @@ pub(crate) fn what_is_added_is_there() -> anyhow::Result<()> {
     ensure!(entry["state"] == "COOKIE_WAIT", "{entry}");
     let entry = add("tcp 10.0.0.1:4021 10.0.0.2:21 --timeout 1h --helper ftp")?;
     ensure!(entry["helper"] == "ftp", "{entry}");
+    let arguments = ["add", "udp", "10.0.0.1:8", "10.0.0.2:8", "--timeout", "300d"];
+    let output = tell(&namespace, &arguments)?;
+    ensure!(output.code == Some(0) && output.stderr.contains("holds no longer"), "{output:?}");
     let arguments = ["add", "udp", "10.0.0.1:7", "10.0.0.2:7", "--timeout", "1m", "--label", "5"];
     let output = tell(&namespace, &arguments)?;
     ensure!(output.code == Some(0) && output.stderr.contains("labels did not stick"), "{output:?}");
@@ -135,6 +138,9 @@ pub(crate) fn an_existing_entry_is_left_alone() -> anyhow::Result<()> {
     let mut command = in_namespace(&namespace, &words[..6]);
     command.args(["--helper", "no-such-helper", "zone", "3"]);
     let output = fed(&mut command, "")?;
-    ensure!(output.code == Some(1), "{output:?}");
+    ensure!(
+        output.code == Some(1) && output.stderr.contains("no helper `no-such-helper` for udp"),
+        "{output:?}"
+    );
     Ok(())
 }

@@ -10,6 +10,8 @@ use ctkeeper_flow::{
     Flow, Helper, Labels, Layer4, Mark, Protocol, ProtocolState, SctpState, SctpTracking, Status,
     TcpState, Tuple,
 };
+use ctkeeper_netlink::{Errno, Error};
+use rustix::io::Errno as Number;
 
 use super::get::TupleArgs;
 use super::namespaces::Selection;
@@ -17,7 +19,7 @@ use super::outcome::told;
 use super::values;
 use crate::cli::Global;
 use crate::exit::{self, UsageError};
-use crate::ui::{EntryWriter, Extras, Format, Screen, say};
+use crate::ui::{EntryWriter, Extras, Format, Screen, printable, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +89,7 @@ pub(crate) fn run(args: &AddArgs, global: &Global) -> anyhow::Result<ExitCode> {
     let screen = Screen::stdout(global.color);
     let format = Format::choose(args.output, global.json, &screen)?;
     let mut table = Selection::of(global)?.only_table(ONE_NAMESPACE)?;
-    table.create(&flow)?;
+    table.create(&flow).map_err(|error| args.explain(error, &flow))?;
     let made = table.get(&flow.original, flow.zone)?;
     if let Some(made) = &made {
         let extras = Extras { id: args.id, ..Extras::default() };
@@ -96,6 +98,10 @@ pub(crate) fn run(args: &AddArgs, global: &Global) -> anyhow::Result<ExitCode> {
         told(written, || "1 entry added.".to_owned())?;
     }
     say!("1 entry added.");
+    let made_timeout = made.as_ref().and_then(|made| made.timeout);
+    if let Some(text) = values::shortened(values::seconds(args.timeout), made_timeout) {
+        say!("{text}");
+    }
     if !args.label.is_empty() && made.is_some_and(|made| made.labels.is_none()) {
         say!("Its labels did not stick: no rule of the namespace uses `ct label`.");
     }
@@ -105,6 +111,21 @@ pub(crate) fn run(args: &AddArgs, global: &Global) -> anyhow::Result<ExitCode> {
 const ONE_NAMESPACE: &str = "add works in one namespace: name it with --netns";
 
 impl AddArgs {
+    /// The kernel's number alone does not say that it is the helper that is missing.
+    fn explain(&self, error: Error, flow: &Flow) -> anyhow::Error {
+        let is_unsupported = error.errno() == Some(Errno(Number::OPNOTSUPP.raw_os_error()));
+        match self.helper.as_deref().filter(|_| is_unsupported) {
+            Some(name) => anyhow::anyhow!(
+                "cannot create the entry {}: the kernel has no helper `{}` for {} here; is its \
+                 module loaded?",
+                flow.original,
+                printable(name),
+                flow.protocol()
+            ),
+            None => error.into(),
+        }
+    }
+
     fn flow(&self) -> anyhow::Result<Flow> {
         let Naming { tuple, zone } = self.tuple.read()?;
         let mut status = self.status.iter().fold(Status::CONFIRMED, |all, bit| all | *bit);

@@ -12,6 +12,7 @@ use ctkeeper_netlink::netns;
 use super::namespaces::Selection;
 use crate::cli::Global;
 use crate::exit::UsageError;
+use crate::ui::say;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,8 +41,36 @@ pub(crate) fn run_if_called(arguments: &[OsString]) -> Option<ExitCode> {
         return Some(execute(arguments));
     }
     let (command, rest) = rest.split_first()?;
-    (command == "conntrack").then(|| execute(&called(program, rest)))
+    if command != "conntrack" {
+        return None;
+    }
+    let code = execute(&called(program, rest));
+    if code == ExitCode::from(WRONG)
+        && let Some(hint) = hint(rest)
+    {
+        say!("ctkeeper: {hint}");
+    }
+    Some(code)
 }
+
+/// conntrack's exit code of a wrong command line.
+const WRONG: u8 = 2;
+
+/// Options of ours that conntrack did not understand.
+fn hint(rest: &[OsString]) -> Option<&'static str> {
+    let has = |name: &str| {
+        rest.iter().filter_map(|word| word.to_str()).any(|word| {
+            word.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    };
+    if has("--netns") {
+        return Some(BEFORE);
+    }
+    has("--json").then_some(NO_JSON)
+}
+
+const BEFORE: &str =
+    "--netns stands before the word conntrack: `ctkeeper --netns NAME conntrack -S`";
 
 /// Runs conntrack in the namespace of `--netns`.
 pub(crate) fn run(args: &ConntrackArgs, global: &Global) -> anyhow::Result<ExitCode> {
@@ -71,4 +100,18 @@ fn called(program: &OsStr, arguments: &[OsString]) -> Vec<OsString> {
 fn execute(arguments: &[OsString]) -> ExitCode {
     let streams = Streams { out: &mut io::stdout().lock(), err: &mut io::stderr().lock() };
     ExitCode::from(ctkeeper_conntrack::run(arguments, streams))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_options_stand_before_conntracks_words() {
+        let hint = |line: &str| hint(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(hint("--netns blue -S"), Some(BEFORE));
+        assert_eq!(hint("-S --netns=blue"), Some(BEFORE));
+        assert_eq!(hint("-L --json"), Some(NO_JSON));
+        assert_eq!(hint("-L --netnsx"), None);
+    }
 }

@@ -29,6 +29,11 @@ impl Found {
         (self.tuple, self.zone, self.id)
     }
 
+    /// Whether nothing changes its timeout any more.
+    pub(super) const fn is_fixed(&self) -> bool {
+        self.status.contains(Status::FIXED_TIMEOUT)
+    }
+
     /// The entry, as far as naming it goes.
     pub(super) fn flow(&self) -> Flow {
         let Self { tuple, zone, id, status } = *self;

@@ -99,9 +99,14 @@ impl Outcome {
             self.gone += 1;
             return;
         }
+        self.failed_for(error.to_string());
+    }
+
+    /// Counts a failure whose cause is known better than from the kernel's number.
+    pub(super) fn failed_for(&mut self, cause: impl AsRef<str>) {
         self.failed += 1;
         if self.failures.len() < NAMED {
-            self.failures.push(printable(&error.to_string()));
+            self.failures.push(printable(cause.as_ref()));
         }
     }
 

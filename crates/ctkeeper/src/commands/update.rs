@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ctkeeper_flow::{Labels, Mark, Status, units};
-use ctkeeper_netlink::{Conntrack, EntryRequest, Errno, Verb};
+use ctkeeper_netlink::{Conntrack, EntryRequest, Errno, Error, Verb};
 use rustix::io::Errno as Number;
 
 use super::agreement::{Agreement, AgreementArgs, EXIT_CODES, Proposal, Scope};
@@ -28,7 +28,7 @@ Examples:
   ctkeeper update src 10.0.0.7 --status assured --label-add 7
 
 A timeout holds until the connection's next packet, which sets that of its state again, unless the
-entry has FIXED_TIMEOUT. Status bits can be added, none can be removed. Labels stick only on entries
+entry has FIXED_TIMEOUT; that one can never be changed again. Status bits can be added, none can be removed. Labels stick only on entries
 made while a rule of the namespace uses `ct label`.
 The kernel finds the entry by its tuple alone: a connection that ends, and begins again with the same
 tuple, in the instant between reading and changing is changed in its place.";
@@ -103,6 +103,7 @@ pub(crate) fn run(args: &UpdateArgs, global: &Global) -> anyhow::Result<ExitCode
         }
     }
     change.make(&mut table, &matching, &mut outcome)?;
+    change.look_at_timeout(&mut table, &matching)?;
     outcome.tell("updated", global.json)
 }
 
@@ -181,6 +182,21 @@ impl Change {
         Ok(())
     }
 
+    /// Says so where the kernel holds a shorter timeout than the one asked for.
+    fn look_at_timeout(self, table: &mut Conntrack, matching: &Matching) -> anyhow::Result<()> {
+        // Only these can be too long at any rate of the kernel's clock.
+        const LONG: u32 = u32::MAX / 2 / 1000;
+        let changed = matching.found.iter().find(|found| !found.is_fixed());
+        if let (Some(asked @ LONG..), Some(found)) = (self.timeout, changed) {
+            let flow = found.flow();
+            let made = table.get(&flow.original, flow.zone)?.and_then(|made| made.timeout);
+            if let Some(text) = values::shortened(asked, made) {
+                say!("{text}");
+            }
+        }
+        Ok(())
+    }
+
     /// Changes them; returns those that are changed.
     fn make_all(
         self,
@@ -189,7 +205,7 @@ impl Change {
         outcome: &mut Outcome,
     ) -> anyhow::Result<Vec<Found>> {
         let requests = found.iter().map(|found| (Verb::Update, self.request(found)));
-        let (mut moved, mut refused, mut has_no_room) = (Vec::new(), Vec::new(), false);
+        let (mut moved, mut refused) = (Vec::new(), Vec::new());
         table.request_batch(requests, |index, error| {
             refused.push(index);
             let errno = error.errno();
@@ -197,16 +213,10 @@ impl Change {
             if errno == Some(Errno(Number::BUSY.raw_os_error())) {
                 moved.extend(found.get(index));
             } else {
-                has_no_room |= errno == Some(Errno(Number::NOSPC.raw_os_error()));
-                outcome.refused(&error);
+                self.refused(found.get(index), &error, outcome);
             }
             ControlFlow::Continue(())
         })?;
-        if has_no_room {
-            say!(
-                "Labels stick only on entries made while a rule of the namespace uses `ct label`."
-            );
-        }
         let mut refused = refused.into_iter().peekable();
         let numbered = found.iter().enumerate();
         let changed = numbered.filter(|(index, _)| refused.next_if_eq(index).is_none());
@@ -233,9 +243,21 @@ impl Change {
         let answer = table.request_entry(Verb::Update, &self.request_of(&flow, now.status));
         let is_done = answer.is_ok();
         if let Err(error) = answer {
-            outcome.refused(&error);
+            self.refused(Some(found), &error, outcome);
         }
         Ok(is_done)
+    }
+
+    /// Whoever could read the table may change it: what is not permitted then is the fixed timeout.
+    fn refused(self, found: Option<&Found>, error: &Error, outcome: &mut Outcome) {
+        match found.filter(|found| error.is_permission() && found.is_fixed()) {
+            Some(found) if self.timeout.is_some() => outcome.failed_for(format!(
+                "cannot change the entry {}: its timeout is fixed (FIXED_TIMEOUT) and can never be \
+                 changed again",
+                found.flow().original
+            )),
+            _ => outcome.refused(error),
+        }
     }
 
     fn request(&self, found: &Found) -> EntryRequest {

@@ -59,6 +59,15 @@ pub(super) fn seconds(time: Duration) -> u32 {
     u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
+/// What the kernel made of a timeout that is longer than it can hold (2^31 of its ticks: 99 days
+/// at 250 a second).
+pub(super) fn shortened(asked: u32, made: Option<u32>) -> Option<String> {
+    const LATE: u32 = 60; // it runs already
+    let made = made.filter(|made| made.saturating_add(LATE) < asked)?;
+    let span = units::duration(Duration::from_secs(made.into()));
+    Some(format!("The timeout is {span}: this kernel holds no longer ones."))
+}
+
 /// `192.0.2.1`, `192.0.2.1:8080`, `[fd00::1]:8080`.
 pub(super) fn endpoint(text: &str) -> Result<(IpAddr, Option<u16>), String> {
     let wrong = || format!("`{text}` is no address, with a port or not: 192.0.2.1:8080");
@@ -93,5 +102,12 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(1)), 1);
         assert_eq!(seconds(Duration::from_secs(u64::MAX)), u32::MAX);
         assert_eq!(seconds(Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn a_shortened_timeout_is_told() {
+        assert_eq!(shortened(300, Some(299)), None);
+        assert_eq!(shortened(300, None), None);
+        assert!(shortened(8_640_000, Some(8_589_934)).unwrap().contains("holds no longer"));
     }
 }
