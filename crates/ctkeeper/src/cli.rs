@@ -26,7 +26,7 @@ use crate::commands::update::UpdateArgs;
 use crate::commands::watch::WatchArgs;
 use crate::commands::who::WhoArgs;
 use crate::exit::{self, UsageError};
-use crate::help::with_unbroken_prose;
+use crate::help::{with_own_options, with_unbroken_prose};
 use crate::hint;
 use crate::ui::say;
 
@@ -159,7 +159,7 @@ impl Command {
 
 /// The definition of the command line.
 pub(crate) fn command() -> clap::Command {
-    with_unbroken_prose(Cli::command())
+    with_own_options(with_unbroken_prose(Cli::command()))
 }
 
 /// The command line, or the exit code after its help, version or error has been printed.

@@ -1,6 +1,6 @@
 //! Helps and their width: prose is as wide as the terminal, examples and tables stay as they are.
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 
 /// The command, its helps' prose unbroken: clap breaks it for the terminal, which is not as wide as
 /// the source.
@@ -12,6 +12,26 @@ pub(crate) fn with_unbroken_prose(mut command: Command) -> Command {
         command = command.after_long_help(unbroken(&text));
     }
     command.mut_subcommands(with_unbroken_prose)
+}
+
+/// Commands that work in one namespace.
+const ONE_NAMESPACE: [&str; 9] =
+    ["get", "watch", "add", "update", "delete", "flush", "save", "restore", "conntrack"];
+
+/// The command, its helps without offers that it refuses: `--netns all`, and conntrack's `--json`.
+pub(crate) fn with_own_options(mut command: Command) -> Command {
+    for name in ONE_NAMESPACE {
+        command = command.mut_subcommand(name, |command| command.arg(one_namespace()));
+    }
+    let hidden = Arg::new("json").long("json").global(true).action(ArgAction::SetTrue).hide(true);
+    command.mut_subcommand("conntrack", |command| command.arg(hidden))
+}
+
+fn one_namespace() -> Arg {
+    Arg::new("netns").long("netns").global(true).value_name("NAME|PID|PATH|INODE").help(
+        "Work in this network namespace: a name, pid, path or inode; `current` or `host` (the \
+         initial one)",
+    )
 }
 
 /// Joins the lines of each paragraph. Indented lines and headings are no prose; a paragraph ends
@@ -48,6 +68,23 @@ mod tests {
         let text = format!("Examples:\n  one\n  two\n\n{long}and\nthe rest.\nAnother.");
         let expected = format!("Examples:\n  one\n  two\n\n{long}and the rest.\nAnother.");
         assert_eq!(unbroken(&text), expected);
+    }
+
+    #[test]
+    fn helps_offer_what_is_taken() {
+        let mut command = crate::cli::command();
+        command.build();
+        for name in ONE_NAMESPACE {
+            let help = command.find_subcommand_mut(name).map(|c| c.render_long_help().to_string());
+            let help = help.unwrap_or_default();
+            assert!(help.contains("--netns <NAME|PID|PATH|INODE>"), "{name}: {help}");
+            assert!(name != "conntrack" || !help.contains("--json"), "{help}");
+        }
+        for line in ["ctkeeper --netns blue save", "ctkeeper save --netns blue"] {
+            let matches = crate::cli::command().try_get_matches_from(line.split(' ')).unwrap();
+            let cli = <Cli as clap::FromArgMatches>::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.global.netns.as_deref(), Some("blue"), "{line}");
+        }
     }
 
     /// No help is wider than a terminal, and what may be copied from it is not broken.
