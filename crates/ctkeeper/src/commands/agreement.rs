@@ -115,13 +115,27 @@ impl AgreementArgs {
     }
 }
 
+/// Whether a question may do without a column.
+fn may_be_left_out(heading: &&str) -> bool {
+    !["TRANSLATED", "MARK", "ZONE"].contains(heading)
+}
+
 impl Proposal<'_> {
-    fn show(&self, screen: Screen) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{}", self.what)?;
-        let format = if screen.is_terminal() { Format::Columns } else { Format::Text };
+    /// The entries, held back until the writer is done with: they are few.
+    fn entries(&self, format: Format, screen: Screen) -> io::Result<EntryWriter> {
         let mut writer = EntryWriter::new(format, Extras::default(), screen);
         self.sample.iter().try_for_each(|flow| writer.entry(flow, None, None))?;
-        writer.finish()?;
+        Ok(writer)
+    }
+
+    fn show(&self, screen: Screen) -> io::Result<()> {
+        writeln!(io::stdout().lock(), "{}", self.what)?;
+        let columns = screen.is_terminal().then(|| self.entries(Format::Columns, screen));
+        // Whether an entry is translated, and in which zone, is part of the question.
+        match columns.transpose()?.filter(|writer| writer.left_out().iter().all(may_be_left_out)) {
+            Some(mut writer) => writer.finish()?,
+            None => self.entries(Format::Text, screen)?.finish()?,
+        }
         let mut out = io::stdout().lock();
         let more = self.count.saturating_sub(self.sample.len() as u64);
         if more > 0 && !self.sample.is_empty() {

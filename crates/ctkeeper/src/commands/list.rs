@@ -104,7 +104,11 @@ pub(crate) fn run(args: &ListArgs, global: &Global) -> anyhow::Result<ExitCode> 
         Some(saved) => listing.saved(saved)?,
         None => Selection::of(global)?.each_table(|table, label| listing.table(table, label))?,
     };
+    let left_out = listing.writer.left_out().join(", ");
     listing.writer.finish()?;
+    if !left_out.is_empty() {
+        say!("No room on this screen for {left_out}: a wider one, or `-o text`, shows them.");
+    }
     listing.report(args.limit.is_some(), is_saved);
     Ok(ExitCode::from(if complete { exit::OK } else { exit::FAILURE }))
 }

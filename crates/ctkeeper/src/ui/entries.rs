@@ -154,6 +154,11 @@ impl EntryWriter {
         Some(printable(changed))
     }
 
+    /// Headings of the columns for which the screen has no room.
+    pub(crate) fn left_out(&self) -> Vec<&str> {
+        if self.format == Format::Columns { self.table.left_out() } else { Vec::new() }
+    }
+
     /// Shows everything written so far, and takes the time anew.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.now = seconds_since_epoch();
@@ -195,7 +200,7 @@ fn columns(extras: Extras) -> Vec<Column> {
     columns.extend([
         always("PROTO", false, 5),
         always("STATE", false, 11),
-        always("EXPIRES", true, 7),
+        column("EXPIRES", true, 7, extras.events),
         always("SOURCE", false, 21),
         always("DESTINATION", false, 21),
         maybe("TRANSLATED", false, 0),

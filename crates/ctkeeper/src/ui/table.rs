@@ -44,7 +44,7 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 /// A table being written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Table {
     columns: Vec<Column>,
     screen: Screen,
@@ -146,6 +146,30 @@ impl Table {
                 self.widths[at] = None;
             }
         }
+        if self.lookahead == 0 {
+            self.narrow();
+        }
+    }
+
+    /// Takes from the widest columns what is missing: what comes later may be as narrow.
+    fn narrow(&mut self) {
+        for _ in 0..self.excess() {
+            let Some(widest) = self.widths.iter_mut().flatten().max() else { return };
+            *widest = widest.saturating_sub(1).max(GAP.len());
+        }
+    }
+
+    /// Headings of the columns that have something to show and no room on this screen.
+    pub(crate) fn left_out(&self) -> Vec<&str> {
+        let mut trial = self.clone();
+        let rows = trial.waiting.take().unwrap_or_default();
+        let columns = || trial.columns.iter().enumerate();
+        let full: Vec<_> = columns().map(|(at, column)| trial.width(at, column, &rows)).collect();
+        trial.widths.clone_from(&full);
+        trial.fit(&rows);
+        let missing = full.iter().zip(&trial.widths).zip(&self.columns);
+        let missing = missing.filter(|((full, shown), _)| full.is_some() && shown.is_none());
+        missing.map(|(_, column)| column.heading.as_ref()).collect()
     }
 
     /// How much wider than the screen it is.
@@ -214,22 +238,26 @@ impl Table {
 
     fn write_line(&self, out: &mut impl Write, cells: &[Cell]) -> io::Result<()> {
         let mut line = String::new();
-        // Blanks are written before the next cell only, so that no line ends in them.
-        let mut blanks = 0;
+        // Where the column begins, and where the line ends: a cell that is wider than its column
+        // takes the room of the blanks behind the next ones.
+        let (mut start, mut end) = (0, 0);
         for ((cell, column), width) in cells.iter().zip(&self.columns).zip(&self.widths) {
             let Some(width) = *width else { continue };
-            let padding = width.saturating_sub(cell.text.chars().count());
-            if cell.text.is_empty() {
-                blanks += width + GAP.len();
+            let length = cell.text.chars().count();
+            let before = if column.right { width.saturating_sub(length) } else { 0 };
+            let at = start + before;
+            start += width + GAP.len();
+            if length == 0 {
                 continue;
             }
-            let (before, after) = if column.right { (padding, 0) } else { (0, padding) };
-            line.extend(std::iter::repeat_n(' ', blanks + before));
+            let least = if end == 0 { 0 } else { GAP.len() };
+            let blanks = at.saturating_sub(end).max(least);
+            line.extend(std::iter::repeat_n(' ', blanks));
+            end += blanks + length;
             match cell.style {
                 Some(style) => line.push_str(&self.screen.paint(style, &cell.text)),
                 None => line.push_str(&cell.text),
             }
-            blanks = after + GAP.len();
         }
         writeln!(out, "{line}")
     }
@@ -293,6 +321,38 @@ mod tests {
         let mut out = Vec::new();
         table.row(&mut out, vec!["a".into(), "1".into(), "x".into()]).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "NAME      N  NOTE\na         1  x\n");
+    }
+
+    #[test]
+    fn a_live_table_fits_and_makes_up_for_wide_cells() {
+        let column = |heading: &'static str, least| Column {
+            heading: heading.into(),
+            right: false,
+            least,
+            optional: false,
+        };
+        let mut table = Table::live(plain(40), vec![column("FROM", 21), column("TO", 21)]);
+        let mut out = Vec::new();
+        for from in ["10.0.0.1:1", "192.168.100.100:65000"] {
+            table.row(&mut out, vec![from.into(), "10.0.0.2:443".into()]).unwrap();
+        }
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.contains("192.168.100.100:65000  10.0.0.2:443"), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_known() {
+        let row = |table: &mut Table| {
+            let cells = ["abcdefghijklmnopqrstuvwxyz", "1", "a note"].map(Cell::from);
+            table.row(&mut Vec::new(), cells.into()).unwrap();
+        };
+        let (mut narrow, mut wide) =
+            (Table::new(plain(32), columns()), Table::new(plain(100), columns()));
+        row(&mut narrow);
+        row(&mut wide);
+        assert_eq!(narrow.left_out(), ["NOTE"]);
+        assert!(wide.left_out().is_empty());
     }
 
     #[test]
