@@ -54,6 +54,8 @@ pub struct Reader {
     known: HashMap<u64, Known>,
     numbers: Numbers,
     holders: Holders,
+    /// Inode of the initial namespace, once it was seen.
+    initial: Option<u64>,
 }
 
 /// What is remembered of a namespace.
@@ -171,7 +173,17 @@ impl Reader {
         for found in namespaces {
             self.places.remove(&found.inode);
         }
-        let read = netns::visit(opened, |namespace| (namespace.inode(), Places::read()));
+        // It is the same for the whole boot, and comes first: looking it up in each takes longer than
+        // all else there.
+        let initial = &mut self.initial;
+        let read = netns::visit(opened, |namespace| {
+            let inode = namespace.inode();
+            let is_initial = initial.map_or_else(netns::in_initial, |initial| initial == inode);
+            if is_initial {
+                *initial = Some(inode);
+            }
+            (inode, Places::read(is_initial))
+        });
         match read {
             Ok(read) => {
                 for one in read {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use ctkeeper_netlink::Error;
 use ctkeeper_netlink::links::{Link, LinkAddress, Links, PeerNamespace};
-use ctkeeper_netlink::{Error, netns};
 
 use crate::read;
 
@@ -20,11 +20,11 @@ pub(super) struct Places {
 
 impl Places {
     /// Those of the calling thread's namespace.
-    pub(super) fn read() -> Result<Self, Error> {
+    pub(super) fn read(is_initial: bool) -> Result<Self, Error> {
         let mut here = Links::open()?;
         let (links, addresses) = (here.links()?, here.addresses()?);
         let passes_on = has_switch(&links) || forwards(&links);
-        Ok(Self { is_initial: netns::in_initial(), passes_on, links, addresses })
+        Ok(Self { is_initial, passes_on, links, addresses })
     }
 
     /// Whether it has got an address yet: a container's process is there before its network is.
