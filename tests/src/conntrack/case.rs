@@ -265,6 +265,12 @@ impl Case {
         self.run.contains("-p ") || self.run.contains("--proto")
     }
 
+    /// Whether it may make entries, which are others each time, also where none of them stays.
+    pub fn may_make(&self) -> bool {
+        let words = ["-R", "--load-file", "-I", "--create", "-A", "--add"];
+        self.run.split_whitespace().any(|given| words.iter().any(|word| given.starts_with(word)))
+    }
+
     /// Whether it listens.
     pub fn listens(&self) -> bool {
         !self.load.is_empty()
