@@ -71,7 +71,7 @@ impl Guest {
         fs::write(root.join("etc/nftables.conf"), include_str!("firewall.nft"))?;
         let disk = folder.join(format!("linux-{kernel}.disk"));
         let mut format = Command::new("mkfs.ext4");
-        format.args(["-q", "-F", "-d"]).arg(root).arg(&disk).arg("256M");
+        format.args(["-q", "-F", "-d"]).arg(root).arg(&disk).arg("512M");
         let _ = fs::remove_file(&disk);
         expect_success(&mut format)?;
         Ok(Self { kernel, disk })
